@@ -14,10 +14,12 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from nas.core.architecture import NONE, Architecture
 from nas.core.errors import InputError, nearest
@@ -134,6 +136,10 @@ class Supernet(nn.Module):
             else:
                 module._buffers[name] = view
         bound.leaves = leaves
+        if train:
+            for module in bound.network.modules():
+                if type(module) is nn.Linear:
+                    module.forward = partial(_linear, module)  # type: ignore[method-assign]
 
     def _view(self, full: Tensor, key: str, crop: Crop, shape: tuple[int, ...], train: bool) -> Tensor:
         """One slice, kept: networks that share a slice share its leaf."""
@@ -142,8 +148,6 @@ class Supernet(nn.Module):
         made = crop(full.detach(), shape)
         if isinstance(full, nn.Parameter):
             made = nn.Parameter(made)
-            if made.dim() == 2 and not made.is_contiguous():
-                made.register_hook(Tensor.contiguous)  # autograd's gradient of such a slice is transposed, slow to add
         self._views[key, crop, shape, train] = made
         return made
 
@@ -237,6 +241,43 @@ class Supernet(nn.Module):
         for key in self._bank:
             safe = key.replace(".", "/")
             self._bank[key] = self.parameters_of[safe] if safe in self.parameters_of else self._buffers[safe]  # type: ignore[assignment]
+
+
+class _AddingLinear(torch.autograd.Function):
+    """A linear layer whose backward pass adds the weight's gradient straight into the memory that holds it.
+
+    Autograd would return the gradient of a slice of columns transposed, and adding that costs more than making it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.bias = bias is not None
+        return nn.functional.linear(inputs, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        inputs, weight = ctx.saved_tensors
+        of_inputs = of_weight = of_bias = None
+        rows = gradient.reshape(-1, gradient.shape[-1]).to(weight.dtype)
+        if ctx.needs_input_grad[0]:
+            of_inputs = (rows @ weight).view(inputs.shape).to(inputs.dtype)
+        if ctx.needs_input_grad[1]:
+            columns = inputs.reshape(-1, inputs.shape[-1]).to(weight.dtype)
+            if weight.grad is None:
+                of_weight = rows.t() @ columns
+            else:
+                torch.addmm(weight.grad, rows.t(), columns, out=weight.grad)
+        if ctx.bias and ctx.needs_input_grad[2]:
+            of_bias = rows.sum(dim=0)
+        return of_inputs, of_weight, of_bias
+
+
+def _linear(module: nn.Linear, inputs: Tensor) -> Tensor:
+    """The forward pass of a linear layer bound for training."""
+    result: Tensor = _AddingLinear.apply(inputs, module.weight, module.bias)
+    return result
 
 
 def _same(one: Tensor, two: Tensor) -> bool:
