@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from nas.core.architecture import NONE, Architecture
 from nas.core.errors import InputError, nearest
@@ -252,26 +251,28 @@ class _AddingLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        ctx.bias = bias is not None
         return nn.functional.linear(inputs, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("a network bound for training gives first gradients only: take others of `extract`")
         inputs, weight = ctx.saved_tensors
-        of_inputs = of_weight = of_bias = None
-        rows = gradient.reshape(-1, gradient.shape[-1]).to(weight.dtype)
-        if ctx.needs_input_grad[0]:
-            of_inputs = (rows @ weight).view(inputs.shape).to(inputs.dtype)
+        of_inputs, of_bias = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
+        if gradient.dtype is not weight.dtype:  # autocast
+            gradient = gradient.to(weight.dtype)
+        rows = gradient.flatten(0, -2) if gradient.dim() > 1 else gradient[None]
+        made = None
         if ctx.needs_input_grad[1]:
-            columns = inputs.reshape(-1, inputs.shape[-1]).to(weight.dtype)
+            columns = inputs.flatten(0, -2) if inputs.dim() > 1 else inputs[None]
+            if columns.dtype is not weight.dtype:
+                columns = columns.to(weight.dtype)
             if weight.grad is None:
-                of_weight = rows.t() @ columns
+                made = rows.t() @ columns
             else:
-                torch.addmm(weight.grad, rows.t(), columns, out=weight.grad)
-        if ctx.bias and ctx.needs_input_grad[2]:
-            of_bias = rows.sum(dim=0)
-        return of_inputs, of_weight, of_bias
+                weight.grad.addmm_(rows.t(), columns)
+        back = (gradient @ weight).to(inputs.dtype) if of_inputs else None
+        return back, made, rows.sum(0) if of_bias else None
 
 
 def _linear(module: nn.Linear, inputs: Tensor) -> Tensor:
