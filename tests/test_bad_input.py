@@ -21,7 +21,7 @@ from nas.core.data import data_folder
 from nas.core.errors import InputError
 from nas.core.space import BlockTemplate, Space, StageTemplate
 from nas.core.yamlfile import MAX_BYTES, load_yaml
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.spaces import load_named_space, shared_rules
 from nas.ops.catalogue import catalogue, knob_defaults
 
@@ -233,7 +233,7 @@ FILES: dict[str, tuple[str, str, list[str]]] = {
         "input: 32\nlayouts: {a: {stages: [{embed: patch(size=4), dim: 32, class_token: true, blocks: [{repeat: 3, "
         "mixer: softmax(heads=2), feedforward: mlp}, {mixer: window(heads=2), reduction: evit}]}], head: mean}}\n",
         ": layouts.a.stages[0].blocks[1].mixer: ",
-        ["evit reads keys or queries, which window does not leave", "'window(heads=2)'"],
+        ["evit reads keys and queries, which window does not leave", "'window(heads=2)'"],
     ),
 }
 
@@ -255,6 +255,18 @@ def test_the_good_file_is_good(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD)
     assert len(load_named_space(str(path)).only().blocks) == 2
+
+
+def test_a_file_changed_on_disk_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD)
+    assert len(load_named_space(str(path)).only().blocks) == 2
+    path.write_text(GOOD.replace("repeat: 2", "repeat: 3"))
+    assert len(load_named_space(str(path)).only().blocks) == 3
+    path.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        load_named_space(str(path))
+    assert load_named_space("digits") is load_named_space("digits")  # a shipped space is read and counted once
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
@@ -374,5 +386,5 @@ def test_a_mutated_file_is_refused_or_a_space(
         return
     network = space.sample(Random(seed))
     assert network in space
-    cost = Budget().cost(network)
+    cost = Costs().cost(network)
     assert cost.params > 0 and cost.macs > 0 and min(cost) >= 0

@@ -23,14 +23,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     import torch
 
-    from nas.model.budget import Budget
+    from nas.model.costs import Costs
     from nas.model.spaces import load_named_space, space_names
 
     torch.set_num_threads(1)
     timed = _twelve_blocks(load_named_space(options.space), Random(options.seed), 4000)
-    budget = Budget()
-    cold = _rate(budget.cost, timed)
-    warm = max(_rate(budget.cost, timed) for _ in range(3))
+    costs = Costs()
+    cold = _rate(costs.cost, timed)
+    warm = max(_rate(costs.cost, timed) for _ in range(3))
     few = timed[:10]
     checked, wrong = 0, []
     for name in options.only.split(",") if options.only else space_names():
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for _ in range(options.check):
             architecture = space.sample(random)
             checked += 1
-            difference = _difference(budget, architecture)
+            difference = _difference(costs, architecture)
             if difference:
                 wrong.append({"space": name, "network": architecture.to_dict(), **difference})
     counter, fvcore, error = _counters(few)
@@ -76,12 +76,12 @@ def _rate(cost: Any, architectures: list[Any]) -> float:
     return len(architectures) / (time.perf_counter() - start)
 
 
-def _difference(budget: Any, architecture: Any) -> dict[str, int]:
+def _difference(costs: Any, architecture: Any) -> dict[str, int]:
     """What formula and count disagree on, empty if nothing."""
     from nas.model.counting import count
     from nas.model.network import skeleton
 
-    cost = budget.cost(architecture)
+    cost = costs.cost(architecture)
     counted = count(skeleton(architecture), (architecture.channels, architecture.input, architecture.input))
     pairs = {"macs": (cost.macs, counted.macs), "params": (cost.params, counted.params)}
     return {name: formula - real for name, (formula, real) in pairs.items() if formula != real}
@@ -94,7 +94,7 @@ def _counters(architectures: list[Any]) -> tuple[float, float, float]:
     import torch
     from fvcore.nn import FlopCountAnalysis
 
-    from nas.model.budget import Budget
+    from nas.model.costs import Costs
     from nas.model.counting import count
     from nas.model.network import Network, skeleton
 
@@ -113,7 +113,7 @@ def _counters(architectures: list[Any]) -> tuple[float, float, float]:
         with torch.no_grad():
             total = analysis.total()
         seconds += time.perf_counter() - start
-        worst = max(worst, abs(total / Budget().cost(architecture).macs - 1))
+        worst = max(worst, abs(total / Costs().cost(architecture).macs - 1))
     return counter, len(architectures) / seconds, worst
 
 

@@ -87,13 +87,13 @@ def operator_counts() -> str:
 
 def references() -> str:
     """Every reference network with its exact counts and published figures."""
-    from nas.model.budget import Budget
+    from nas.model.costs import Costs
     from nas.model.reference import figures, load_reference, reference_names
 
     rows = []
     for name in reference_names():
         reference = load_reference(name)
-        cost = Budget().cost(reference.architecture)
+        cost = Costs().cost(reference.architecture)
         off = f"off: {'; '.join(f'{key} ({why})' for key, why in reference.off.items())}" if reference.off else ""
         agree = "yes" if all(figure.holds for figure in figures(reference)) else "NO"
         rows.append(

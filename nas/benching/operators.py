@@ -23,14 +23,32 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """One row an operator."""
     import torch
 
+    from nas.latency.device import ceilings
+    from nas.latency.target import Target
     from nas.ops.catalogue import catalogue
 
     torch.set_num_threads(1)
+    peaks = ceilings(Target()) if options.passes else None
     wanted = set(options.only.split(",")) if options.only else None
     rows = [
         measure(kind, name, options.passes) for kind, name, _ in catalogue().every() if wanted is None or name in wanted
     ]
-    return {"operators": rows}
+    for row in rows if peaks else ():
+        row |= achieved(row, peaks)
+    return {"operators": rows, "ceilings": peaks}
+
+
+def achieved(row: dict[str, Any], peaks: dict[str, float]) -> dict[str, float]:
+    """Work a second, and its share of what the device does at most."""
+    seconds = row["ms"] / 1e3
+    macs = row["cost"]["macs"] / seconds
+    moved = 4 * (row["cost"]["activation"] + row["cost"]["params"]) / seconds  # at least; single precision
+    return {
+        "macs_per_second": macs,
+        "of_peak_macs": macs / peaks["macs_per_second"],
+        "bytes_per_second": moved,
+        "of_peak_bytes": moved / peaks["bytes_per_second"],
+    }
 
 
 def measure(kind: str, name: str, passes: int) -> dict[str, Any]:
@@ -59,13 +77,12 @@ def measure(kind: str, name: str, passes: int) -> dict[str, Any]:
 
 def placed(architecture: Any, kind: str, name: str) -> tuple[Any, Any, Any]:
     """(spec, site, cost) of the operator where it first stands in the network."""
-    from nas.model.plan import placements_of
+    from nas.model.plan import places_of
     from nas.ops.catalogue import catalogue
 
-    for placed_kind, spec, site, context in placements_of(catalogue(), architecture):
-        if placed_kind == kind and spec.name == name:
-            cls = catalogue().get(kind, name)
-            return spec, site, cls.cost(site, **context, **dict(spec.knobs))
+    for place in places_of(catalogue(), architecture):
+        if place.kind == kind and place.spec.name == name:
+            return place.spec, place.site, place.cost(catalogue())
     raise AssertionError(f"{kind} {name} does not stand in its own network")
 
 
@@ -137,7 +154,7 @@ def table(result: dict[str, Any]) -> str:
     """Text for a terminal."""
     from nas.benching._table import text_table
 
-    head = ["kind", "operator", "params", "MACs", "ms", "relative", "needs"]
+    head = ["kind", "operator", "params", "MACs", "ms", "relative", "MACs/s", "of peak", "needs"]
     rows = [
         [
             row["kind"],
@@ -146,6 +163,8 @@ def table(result: dict[str, Any]) -> str:
             f"{row['cost']['macs'] / 1e6:.2f} M",
             f"{row['ms']:.2f}" if "ms" in row else "-",
             f"{row['relative']:.2f}" if "relative" in row else "-",
+            f"{row['macs_per_second'] / 1e9:.1f} G" if "ms" in row else "-",
+            f"{row['of_peak_macs']:.0%}" if "ms" in row else "-",
             "; ".join(row["needs"]) or "-",
         ]
         for row in result["operators"]

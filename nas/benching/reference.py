@@ -22,10 +22,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure(reference: Any) -> dict[str, Any]:
     """The row of one network; null where there is no figure."""
-    from nas.model.budget import Budget
+    from nas.model.costs import Costs
     from nas.model.reference import figures
 
-    cost = Budget().cost(reference.architecture)
+    cost = Costs().cost(reference.architecture)
     row = {
         "name": reference.name,
         "params": cost.params,

@@ -106,11 +106,11 @@ def _extracted(bound: Any, own: Any) -> str:
 
 
 def _cost(architecture: Any) -> str:
-    from nas.model.budget import Budget
+    from nas.model.costs import Costs
     from nas.model.counting import count
     from nas.model.network import skeleton
 
-    cost = Budget().cost(architecture)
+    cost = Costs().cost(architecture)
     counted = count(skeleton(architecture), (architecture.channels, architecture.input, architecture.input))
     pairs = [(name, getattr(cost, name), getattr(counted, name)) for name in ("macs", "params", "activation")]
     return "; ".join(f"{name} {ours} is counted as {real}" for name, ours, real in pairs if ours != real)

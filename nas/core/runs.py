@@ -224,7 +224,7 @@ def environment() -> dict[str, Any]:
             "platform": platform.platform(),
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
-            "cores_usable": _usable_cores(),
+            "cores_usable": usable_cores(),
         },
         "packages": {name: _version(name) for name in PACKAGES if _version(name) is not None},
     }
@@ -248,7 +248,8 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _usable_cores() -> int | None:
+def usable_cores() -> int | None:
+    """The cores that this process may use; None where the system does not tell."""
     try:
         return len(os.sched_getaffinity(0))
     except (AttributeError, OSError):  # not on every system

@@ -30,7 +30,7 @@ from nas.core.knobs import FLAG, Domain, Maybe, Real, Whole, one_of
 from nas.core.spec import Spec
 
 if TYPE_CHECKING:
-    from nas.core.space import Rules
+    from nas.core.automaton import Rules
 
 MAX_BLOCKS = 400  # of one layout, at its deepest; an entry of `blocks` counts as one at least
 MAX_STAGES = 16

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from nas.core.architecture import NONE, Architecture, Block, Stage
+from nas.core.cost import Cost
 from nas.core.spec import Spec
 from nas.ops.base import Embed, FeedForward, Mixer, Reduction
 from nas.ops.catalogue import Catalogue
@@ -59,22 +60,41 @@ def stage_site(operators: Catalogue, stage: Stage, site: Site) -> Site:
     return Site(stage.dim, height, width, height * width, site.prefix + joining)
 
 
-def placements_of(operators: Catalogue, architecture: Architecture) -> Iterator[tuple[str, Spec, Site, dict[str, int]]]:
-    """(kind, spec, site, context) of every operator of a network, in order."""
+class Place(NamedTuple):
+    """An operator of a network: the path of its module, what it is, and where it stands."""
+
+    path: str
+    kind: str
+    spec: Spec
+    site: Site
+    context: dict[str, int]  # further arguments of its class and of its cost
+
+    def cost(self, operators: Catalogue) -> Cost:
+        """Counts for one image."""
+        return operators.get(self.kind, self.spec.name).cost(self.site, **self.context, **dict(self.spec.knobs))
+
+
+def places_of(operators: Catalogue, architecture: Architecture) -> Iterator[Place]:
+    """Every operator of a network, in order."""
+    return (place for place in _places(operators, architecture) if place.spec is not NONE)
+
+
+def _places(operators: Catalogue, architecture: Architecture) -> Iterator[Place]:
     site, whole = input_site(architecture), {"classes": architecture.classes}
-    for stage in architecture.stages:
-        yield "embed", stage.embed, site, {"dim": stage.dim}
+    for number, stage in enumerate(architecture.stages):
+        path = f"stages.{number}"
+        yield Place(f"{path}.embed", "embed", stage.embed, site, {"dim": stage.dim})
         site = stage_site(operators, stage, site)
-        yield "position", stage.position, site, {}
-        for block in stage.blocks:
-            plan = block_plan(operators, block, site)
-            yield "position", block.position, plan.entry, {}
-            yield "reduction", block.reduction, plan.reduction, {}
-            yield "mixer", block.mixer, plan.mixer, {}
-            yield "feedforward", block.feedforward, plan.feedforward, {}
-            yield "exit", block.exit, plan.exit, whole
+        yield Place(f"{path}.position", "position", stage.position, site, {})
+        for depth, block in enumerate(stage.blocks):
+            plan, inside = block_plan(operators, block, site), f"{path}.blocks.{depth}"
+            yield Place(f"{inside}.position", "position", block.position, plan.entry, {})
+            yield Place(f"{inside}.reduction", "reduction", block.reduction, plan.reduction, {})
+            yield Place(f"{inside}.mixer", "mixer", block.mixer, plan.mixer, {})
+            yield Place(f"{inside}.feedforward", "feedforward", block.feedforward, plan.feedforward, {})
+            yield Place(f"{inside}.exit", "exit", block.exit, plan.exit, whole)
             site = plan.out
-    yield "head", architecture.head, site, whole
+    yield Place("head", "head", architecture.head, site, whole)
 
 
 def input_site(architecture: Architecture) -> Site:

@@ -14,6 +14,7 @@ The `reference` key of a file:
       measured: {params_m: "5.717", gmacs: "1.254"}   # the authors' own code counted, to the digits given
       off: {gmacs: "omits attention products"}        # which printed figures their own code does not have, and why
       macs_without_attention: true    # the printed GMACs leave attention products out
+      speed: {base: deit_small, ratio: 1.5, source: ...}  # how much faster than another it was published to be
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from nas.core.architecture import Architecture
 from nas.core.data import data_folder
 from nas.core.errors import InputError, nearest
 from nas.core.space import Space
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.network import Network
 from nas.model.spaces import shared_rules
 from nas.model.timm_weights import load_timm
@@ -51,6 +52,7 @@ class Reference:
     weights: str | None = None
     measured: dict[str, str] = dataclasses.field(default_factory=dict)
     off: dict[str, str] = dataclasses.field(default_factory=dict)
+    speed: dict[str, Any] = dataclasses.field(default_factory=dict)
     macs_without_attention: bool = False
     note: str = ""
 
@@ -89,7 +91,7 @@ class Figure(NamedTuple):
 
 def figures(reference: Reference) -> list[Figure]:
     """Published and measured figures against the exact cost. A figure said to be off must really be off."""
-    cost = Budget().cost(reference.architecture)
+    cost = Costs().cost(reference.architecture)
     published = cost.macs - cost.attention if reference.macs_without_attention else cost.macs
     found = []
     for name, unit, count, measured in (

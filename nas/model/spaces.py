@@ -21,11 +21,13 @@ def space_names() -> list[str]:
     return sorted(path.stem for path in data_folder("search_spaces").glob("*.yaml"))
 
 
-@cache
 def load_named_space(name: str) -> Space:
-    """A shipped space by name, or the space of a file by its path."""
-    if name.endswith((".yaml", ".yml")):
-        return Space.load(name, shared_rules())
+    """A shipped space by name, read once, or the space of a file by its path, read at every call."""
+    return Space.load(name, shared_rules()) if name.endswith((".yaml", ".yml")) else _shipped(name)
+
+
+@cache
+def _shipped(name: str) -> Space:
     names = space_names()
     if name not in names:
         raise InputError("unknown space (a shipped name, or a .yaml file)", value=name, nearest=nearest(name, names))

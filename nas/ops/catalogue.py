@@ -11,6 +11,8 @@ import importlib.util
 import inspect
 import os
 import sys
+import textwrap
+import traceback
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -66,7 +68,7 @@ class Catalogue:
             try:
                 made.append(self.canonical(kind, spec))
             except InputError as error:
-                raise error.with_place(place) from None
+                raise error.with_place(place) from error.__cause__
         return made
 
     def canonical(self, kind: str, spec: Spec) -> Spec:
@@ -127,8 +129,26 @@ def _module(path: Path) -> ModuleType:
     assert found is not None and found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
-    found.loader.exec_module(module)
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)  # half a module
+        raise _import_failure(str(module.__file__), error) from error
     return module
+
+
+def _import_failure(file: str, error: Exception) -> InputError:
+    """What failed on import, at which line of the operator's file, and where else it was raised, if elsewhere."""
+    steps = [(step.filename, step.lineno) for step in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        steps.append((error.filename or "", error.lineno))
+    steps = [step for step in steps if Path(step[0]).is_file()]  # not those of the machinery of imports
+    line = next((line for name, line in reversed(steps) if name == file), None)
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    rule = f"an operator's file fails on import: {type(error).__name__}: {textwrap.shorten(said, 300)}"
+    if line and steps[-1][0] != file:
+        rule += f" (raised at {steps[-1][0]}:{steps[-1][1]})"
+    return InputError(rule, place=f"{file}:{line}" if line else file)
 
 
 def _operator_of(module: ModuleType, kind: str) -> type[Operator]:

@@ -114,7 +114,7 @@ class OperatorRules:
         assert issubclass(cls, Reduction)
         missing = cls.reads_previous - form.previous
         if missing:
-            raise Illegal(f"{spec.name} reads {_words(missing)} of the previous block, with the same tokens")
+            raise Illegal(f"{spec.name} reads {_all(missing)} of the previous block, with the same tokens")
         form = form._replace(split=cls.where == "between")
         return self._reduce(form._replace(reduction=spec if cls.leaves == UNITS else Spec(spec.name)), "before")
 
@@ -136,15 +136,13 @@ class OperatorRules:
             form = form._replace(normed=cls.normed, parts=1, added=cls.residual, split=split)
             missing = cls.reads_previous - form.previous
             if missing:
-                raise Illegal(
-                    f"{spec.name} reads {_words(missing)} of the previous block's mixer, with the same tokens"
-                )
+                raise Illegal(f"{spec.name} reads {_all(missing)} of the previous block's mixer, with the same tokens")
             if form.position is not NONE:
                 self._check("position", form.position, form)
         if supplies - reads:
-            raise Illegal(f"{form.position.name} supplies {_words(supplies)}, which {spec.name} does not read")
+            raise Illegal(f"{form.position.name} supplies {_all(supplies)}, which {spec.name} does not read")
         if needed - emits:
-            raise Illegal(f"{form.reduction.name} reads {_words(needed)}, which {spec.name} does not leave")
+            raise Illegal(f"{form.reduction.name} reads {_all(needed)}, which {spec.name} does not leave")
         form = form._replace(position=NONE, heads=0, head_dim=0, emits=self._left(form, emits))
         return self._reduce(form, "between")
 
@@ -186,9 +184,7 @@ class OperatorRules:
         """The class, after the rules that hold for every operator."""
         cls = self.catalogue.get(kind, spec.name)
         if form.layout not in cls.takes:
-            raise Illegal(
-                f"{spec.name} takes tokens as {_words(cls.takes)}; an earlier reduction leaves a {form.layout}"
-            )
+            raise Illegal(f"{spec.name} takes tokens as {_any(cls.takes)}; an earlier reduction leaves a {form.layout}")
         if cls.prefix == "refuses" and form.prefix:
             raise Illegal(
                 f"{spec.name} takes no prefix tokens (class, distillation, registers), {form.prefix} are here"
@@ -203,7 +199,7 @@ class OperatorRules:
     def _stands(self, cls: type[Operator], spec: Spec, place: str) -> None:
         assert issubclass(cls, Position)
         if place not in cls.stands:
-            raise Illegal(f"{spec.name} stands at the position of a {_words(cls.stands)}, not of a {place}")
+            raise Illegal(f"{spec.name} stands at the position of a {_any(cls.stands)}, not of a {place}")
 
     def _supplies(self, spec: Spec) -> frozenset[str]:
         if spec is NONE:
@@ -250,7 +246,11 @@ class OperatorRules:
         return form._replace(reduction=NONE) if over else form
 
 
-def _words(names: frozenset[str]) -> str:
+def _all(names: frozenset[str]) -> str:
+    return " and ".join(sorted(names))
+
+
+def _any(names: frozenset[str]) -> str:
     return " or ".join(sorted(names))
 
 

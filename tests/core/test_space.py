@@ -557,12 +557,12 @@ def test_a_space_of_illegal_networks_is_refused_with_rule_and_place(document: An
 def test_too_large_to_count_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     document = plain({"mixer": ["a", "b", "c"]}, dim=list(range(8, 200)))
     assert Space.parse(document, RULES).size == 192 * 3
-    monkeypatch.setattr("nas.core.space.MAX_STATES", 100)
+    monkeypatch.setattr("nas.core.automaton.MAX_STATES", 100)
     with pytest.raises(InputError, match=r"mine.yaml: the space is too large: over 100 states"):
         Space.parse(document, RULES, "mine.yaml")
-    monkeypatch.setattr("nas.core.space.MAX_STATES", 10_000)
+    monkeypatch.setattr("nas.core.automaton.MAX_STATES", 10_000)
     space = Space.parse(document, RULES, "mine.yaml")
-    monkeypatch.setattr("nas.core.space.MAX_STATES", 100)
+    monkeypatch.setattr("nas.core.automaton.MAX_STATES", 100)
     with pytest.raises(InputError, match="the space is too large"):
         _ = space.size
 

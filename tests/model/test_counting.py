@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.counting import count
 from nas.model.network import Network, skeleton
 from nas.model.reference import load_reference
@@ -25,7 +25,7 @@ def test_deit_tiny_by_hand() -> None:
     macs = patches * 3 * 16 * 16 * dim + blocks * block + dim * classes
     assert macs == 1_253_683_200
     architecture = load_reference("deit_tiny").architecture
-    counted, cost = count(skeleton(architecture), (3, 224, 224)), Budget().cost(architecture)
+    counted, cost = count(skeleton(architecture), (3, 224, 224)), Costs().cost(architecture)
     assert counted.macs == cost.macs == macs
     assert cost.attention == blocks * attention
     assert counted.params == cost.params == 5_717_416
@@ -75,10 +75,10 @@ def test_counting_leaves_the_network_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", space_names())
 def test_formulas_equal_the_count(name: str) -> None:
-    space, chance, budget = load_named_space(name), Random(11), Budget()
+    space, chance, costs = load_named_space(name), Random(11), Costs()
     for _ in range(6):
         architecture = space.sample(chance)
-        side, cost = architecture.input, budget.cost(architecture)
+        side, cost = architecture.input, costs.cost(architecture)
         counted = count(skeleton(architecture), (architecture.channels, side, side))
         assert (cost.macs, cost.params, cost.activation) == (counted.macs, counted.params, counted.activation)
         assert 0 <= cost.attention <= cost.macs

@@ -358,3 +358,41 @@ def test_a_fused_network_has_fewer_parameters_and_can_be_resized_and_copied() ->
         assert torch.equal(again(image), network(image)) and torch.equal(copy.deepcopy(network)(image), network(image))
     network.reset_classifier(3)
     assert network.resized(48).num_classes == 3
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_every_map_is_channels_last(batch):
+    """Convolutions copy any other map, at a batch of one as well."""
+    wanted = architecture(block={"mixer": "depthwise(kernel=3)", "feedforward": "inverted(kernel=3)"})
+    network, seen = made(wanted), []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(images(wanted, batch))
+    assert len(seen) == 5 and all(image.is_contiguous(memory_format=torch.channels_last) for image in seen)
+
+
+@pytest.mark.parametrize(("after", "left"), [("softmax(heads=2)", False), ("residual_logits(heads=2)", True)])
+def test_what_a_mixer_leaves_is_kept_where_it_is_read(after, left):
+    giver = {"mixer": "residual_logits(heads=2)"}
+    wanted = architecture(repeat=1)
+    document = wanted.to_dict()
+    document["stages"][0]["blocks"] = [giver, {"mixer": after}]
+    network, seen = made(Space.parse(document, shared_rules(), "here").only()), []
+    network.stages[0].blocks[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].previous))
+    network(images(wanted))
+    assert bool(seen[0]) is left
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh"])
+def test_an_activation_that_overwrites_gives_the_same_bits(activation):
+    wanted = architecture(block={"feedforward": f"mlp(ratio=2, activation={activation})"})
+    network, image = made(wanted), images(wanted)
+    with torch.no_grad():
+        out = network(image)
+        assert torch.equal(torch.export.export(network, (image,)).module()(image), out)
+    assert torch.equal(network(image), out)
+    overwritten = network.stages[0].blocks[0].feedforward.activation
+    row = torch.randn(3)
+    with torch.no_grad():
+        assert overwritten(row) is row

@@ -10,7 +10,7 @@ import os
 import pytest
 import torch
 
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.counting import count
 from nas.model.network import skeleton
 from nas.model.reference import agrees, figures, load_reference, reference_names, timm_twin
@@ -31,7 +31,7 @@ def test_figures(name: str) -> None:
 def test_cost_is_the_count(name: str) -> None:
     architecture = load_reference(name).architecture
     counted = count(skeleton(architecture), (3, architecture.input, architecture.input))
-    cost = Budget().cost(architecture)
+    cost = Costs().cost(architecture)
     assert (cost.macs, cost.params) == (counted.macs, counted.params)
 
 
@@ -45,7 +45,7 @@ def test_equals_timm(name: str) -> None:
         expected, found = theirs(image), ours(image)
     assert expected.std() > 1e-3, "the comparison sees something"
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    cost, counted = Budget().cost(reference.architecture), count(theirs, (3, side, side))
+    cost, counted = Costs().cost(reference.architecture), count(theirs, (3, side, side))
     assert (cost.macs, cost.params) == (counted.macs, counted.params)
 
 

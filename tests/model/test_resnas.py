@@ -8,7 +8,7 @@ import random
 import pytest
 
 from nas.core.architecture import Architecture
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.counting import count
 from nas.model.network import skeleton
 from nas.model.reference import load_reference
@@ -34,7 +34,7 @@ OPTIONS = 4 * 7  # heads and hidden widths of a block
 
 @pytest.mark.parametrize("name", MACS)
 def test_published_networks_to_the_digit(name: str) -> None:
-    cost = Budget().cost(load_reference(name).architecture)
+    cost = Costs().cost(load_reference(name).architecture)
     assert cost.macs == MACS[name]
     assert cost.params == PARAMS[name]
 
@@ -66,5 +66,5 @@ def test_cost_is_the_count_over_the_space() -> None:
     space, chance = load_named_space("resnas"), random.Random(1)
     for _ in range(3):
         architecture: Architecture = space.sample(chance)
-        counted, cost = count(skeleton(architecture), (3, 224, 224)), Budget().cost(architecture)
+        counted, cost = count(skeleton(architecture), (3, 224, 224)), Costs().cost(architecture)
         assert (cost.macs, cost.params) == (counted.macs, counted.params)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nas.benching import samples
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.network import Network
 from nas.model.spaces import load_named_space, space_names
 from nas.model.supernet import Supernet
@@ -29,8 +29,8 @@ def test_the_checks_find_faults(shipped: Callable[[str], Supernet], monkeypatch:
     chance = Random(0)
     architecture = min((load_named_space("digits").sample(chance) for _ in range(20)), key=lambda one: len(one.blocks))
     supernet = shipped("digits")
-    cost = Budget.cost
-    monkeypatch.setattr(Budget, "cost", lambda self, one: cost(self, one)._replace(macs=1))
+    cost = Costs.cost
+    monkeypatch.setattr(Costs, "cost", lambda self, one: cost(self, one)._replace(macs=1))
     assert list(samples.check(supernet, architecture)) == ["cost"]
     monkeypatch.undo()
 

@@ -12,7 +12,7 @@ from nas.core.architecture import Architecture
 from nas.core.data import data_folder
 from nas.core.space import Space, write_architecture
 from nas.core.yamlfile import load_yaml, parse_yaml
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.network import Network
 from nas.model.spaces import load_named_space, shared_rules, space_names
 from nas.ops.catalogue import catalogue
@@ -29,7 +29,7 @@ def test_tiny_has_the_parameters_of_autoformer() -> None:
     space, chance = load_named_space("tiny"), Random(0)
     for _ in range(20):
         network = space.sample(chance)
-        assert Budget().cost(network).params == autoformer_parameters(network)
+        assert Costs().cost(network).params == autoformer_parameters(network)
 
 
 def autoformer_parameters(network: Architecture) -> int:
@@ -101,6 +101,6 @@ def test_samples_are_networks_of_the_space(name: str) -> None:
     for uniform in (False, True):
         network = space.sample(chance, uniform)
         assert network in space
-        assert Budget().cost(network).params > 0
+        assert Costs().cost(network).params > 0
         text = write_architecture(network)
         assert Space.parse(parse_yaml(text, name), shared_rules()).only() == network

@@ -22,7 +22,7 @@ from nas.core.architecture import Architecture
 from nas.core.errors import InputError
 from nas.core.space import Space
 from nas.model import supernet as module
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.spaces import load_named_space, shared_rules
 from nas.model.supernet import Supernet
 
@@ -122,16 +122,16 @@ def test_largest_and_smallest(shipped: Shipped, name: str) -> None:
             blocks = [{**block, "feedforward": f"mlp(ratio={ratio})"}]
             wanted = {**document, "stages": [{**stage, "dim": dim, "blocks": blocks}]}
             chosen.append(Space.parse(wanted, shared_rules(), name).only())
-        assert sum(p.numel() for p in shipped(name).parameters()) == Budget().cost(chosen[1]).params
+        assert sum(p.numel() for p in shipped(name).parameters()) == Costs().cost(chosen[1]).params
     else:
-        chosen = sorted(networks(load_named_space(name), 200), key=lambda one: Budget().cost(one).params)
+        chosen = sorted(networks(load_named_space(name), 200), key=lambda one: Costs().cost(one).params)
     for architecture in (chosen[0], chosen[-1]):
         check_extraction(shipped(name), architecture)
 
 
 def test_a_networks_parameters_are_those_of_the_formulas(bank: Supernet) -> None:
     for architecture in networks(SPACE, 20):
-        params = Budget().cost(architecture).params
+        params = Costs().cost(architecture).params
         for network in (bank.bind(architecture), bank.bind(architecture, train=True), bank.extract(architecture)):
             assert sum(parameter.numel() for parameter in network.parameters()) == params
 

@@ -17,7 +17,7 @@ from torch import nn
 from nas.core.architecture import Architecture
 from nas.core.space import Space
 from nas.model.around import spaces_around
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.counting import count
 from nas.model.network import Network
 from nas.model.supernet import Supernet
@@ -68,7 +68,7 @@ def test_contract(kind: str, name: str) -> None:
 
 def check_cost(cls: type[Operator], architecture: Architecture, network: Network) -> None:
     counted = count(network, (3, architecture.input, architecture.input))
-    cost = Budget(OPERATORS).cost(architecture)
+    cost = Costs(OPERATORS).cost(architecture)
     assert (cost.macs, cost.params) == (counted.macs, counted.params)
     assert 0 <= cost.attention <= cost.macs
     if "activation" not in cls.limits:

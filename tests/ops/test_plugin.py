@@ -12,7 +12,7 @@ import pytest
 
 from nas.core.errors import InputError
 from nas.core.space import Space
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.counting import count
 from nas.model.network import skeleton
 from nas.ops.catalogue import Catalogue
@@ -90,7 +90,7 @@ def test_it_is_found_and_offered_where_it_is_legal(folder: Path) -> None:
     space = Space.parse(SPACE, OperatorRules(operators))
     assert space.size == 3**2
     for network in set(space.every()):
-        cost = Budget(operators).cost(network)
+        cost = Costs(operators).cost(network)
         counted = count(skeleton(network, operators), (3, 32, 32))
         assert (cost.macs, cost.params, cost.activation) == (counted.macs, counted.params, counted.activation)
     assert [str(spec) for spec in operators.specs("mixer", "mine(width=[8, 16])", "p")] == ["mine(width=8)", "mine"]
@@ -155,12 +155,64 @@ def test_a_broken_file_is_refused_with_one_message(name: str, tmp_path: Path) ->
     assert str(refused.value) == f"{path}: {said}"
 
 
+FAILING: dict[str, tuple[str, str, type[Exception], str]] = {
+    "an unknown name": (
+        MINE.replace("Whole(1, 512)", "Whole_(1, 512)"),
+        "class Mine",
+        NameError,
+        "NameError: name 'Whole_' is not defined",
+    ),
+    "no such package": (
+        MINE.replace("from torch import", "from torsch import"),
+        "from torsch",
+        ModuleNotFoundError,
+        "ModuleNotFoundError: No module named 'torsch'",
+    ),
+    "no Python": (MINE.replace("super().__init__()", "super(."), "super(.", SyntaxError, "SyntaxError: invalid syntax"),
+    "an error of many lines": (
+        MINE + "\n\nraise RuntimeError('two\\nlines ' + 1000 * 'long ')\n",
+        "raise RuntimeError",
+        RuntimeError,
+        "RuntimeError: two lines long long",
+    ),
+    "a fault in code that it calls": (
+        MINE + "\n\nimport json\njson.loads('{')\n",
+        "json.loads",
+        json.JSONDecodeError,
+        f"(raised at {json.decoder.__file__}:",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_file_that_fails_on_import_is_named_with_the_line(name: str, folder: Path) -> None:
+    text, at, kind, said = FAILING[name]
+    path = folder / "mixers" / "mine.py"
+    path.write_text(text)
+    (line,) = (number for number, code in enumerate(text.splitlines(), 1) if code.strip().startswith(at))
+    line += at == "class Mine"  # the line below, of the knobs
+    with pytest.raises(InputError) as refused:
+        Space.parse(SPACE, OperatorRules(Catalogue([folder])), "mine.yaml")
+    message = str(refused.value)
+    where = "mine.yaml: stages[0].blocks[0].mixer"
+    assert message.startswith(f"{where}: {path}:{line}: an operator's file fails on import: {kind.__name__}: "), message
+    assert said in message and "\n" not in message and len(message) < 1000
+    assert type(refused.value.__cause__) is kind
+    path.write_text(MINE)  # mended, it is loaded: nothing half-made stays behind
+    assert Space.parse(SPACE, OperatorRules(Catalogue([folder]))).size == 3**2
+
+
 def test_a_door_says_it_in_one_line(folder: Path) -> None:
     path = folder / "mixers" / "mine.py"
     path.write_text(CLASSES)
     ended = started(folder, "nas.bench", "operators", "--only", "mine", "--passes", "0")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"error: {path}: an operator file holds one mixer class: ['Mine', 'Second']\n"
+    path.write_text(MINE.replace("Mixer", "Mixxer"))
+    ended = started(folder, "nas.bench", "operators", "--only", "mine", "--passes", "0")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"error: {path}:11: an operator's file fails on import: ImportError: cannot import")
+    assert ended.stderr.count("\n") == 1
     ended = started(folder / "absent", "nas.bench", "operators", "--only", "softmax", "--passes", "0")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"error: environment: NAS_OPERATORS names folders: '{folder / 'absent'}'\n"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nas.core.architecture import Architecture
 from nas.core.space import Space
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.network import Network
 from nas.model.reference import load_reference
 from nas.model.spaces import shared_rules
@@ -298,7 +298,7 @@ def test_performer_is_attention_with_its_kernel() -> None:
 def test_tokens_to_token_with_softmax_has_its_published_cost() -> None:
     document = load_reference("t2t_vit_14").architecture.to_dict()
     document["stages"][0]["embed"] = "tokens_to_token(kind=transformer)"
-    cost = Budget().cost(only(document))
+    cost = Costs().cost(only(document))
     assert cost.macs == 6_088_721_920, "T2T-ViT_t-14, printed 6.1 G: the authors' code counted"
     assert round(cost.params / 1e6, 1) == 21.5
 

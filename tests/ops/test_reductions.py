@@ -19,7 +19,7 @@ from nas.core.architecture import Architecture
 from nas.core.cost import Cost
 from nas.core.errors import InputError
 from nas.core.space import Space
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.network import Network
 from nas.model.reference import load_reference, timm_twin
 from nas.ops.catalogue import catalogue
@@ -329,7 +329,7 @@ def deit(size: str, reductions: list[str | None], head: str = "class_token", sid
     block = {"mixer": f"softmax(heads={heads})", "feedforward": "mlp(ratio=4)"}
     blocks = [block if r is None else {**block, "reduction": r} for r in reductions]
     stage = {"embed": "patch(size=16)", "dim": dim, "class_token": True, "position": "learned", "blocks": blocks}
-    return Budget().cost(Space.parse({"input": side, "stages": [stage], "head": head}, RULES).only())
+    return Costs().cost(Space.parse({"input": side, "stages": [stage], "head": head}, RULES).only())
 
 
 def closed(size: str, tokens: list[tuple[int, int]]) -> int:

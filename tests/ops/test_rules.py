@@ -10,7 +10,7 @@ import pytest
 from nas.core.errors import InputError
 from nas.core.space import Space
 from nas.core.spec import Spec
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.counting import count
 from nas.model.network import skeleton
 from nas.model.spaces import shared_rules
@@ -315,8 +315,56 @@ def test_broken_once(name: str) -> None:
     assert message in str(refused.value)
     network = Space.parse(mended, shared_rules()).only()
     counted = count(skeleton(network), (network.channels, network.input, network.input))
-    cost = Budget().cost(network)
+    cost = Costs().cost(network)
     assert (cost.macs, cost.params) == (counted.macs, counted.params)  # it runs
+
+
+TWO_WORDS: dict[str, tuple[tuple[str, str, str], tuple[str, ...], dict[str, Any], str]] = {
+    "read by a reduction of its mixer": (
+        ("reduction", "tome", "reads"),
+        ("queries", "keys"),
+        file({"mixer": "additive", **MERGE}),
+        "tome reads keys and queries, which additive does not leave",
+    ),
+    "read by a reduction of the block before": (
+        ("reduction", "idle", "reads_previous"),
+        ("output", "keys"),
+        file({"reduction": "idle"}),
+        "idle reads keys and output of the previous block, with",
+    ),
+    "read by a mixer of the block before": (
+        ("mixer", "skip_attention", "reads_previous"),
+        ("output", "keys"),
+        file({"mixer": "skip_attention"}),
+        "skip_attention reads keys and output of the previous block's mixer, with",
+    ),
+    "supplied by a position": (
+        ("position", "rotary", "supplies"),
+        ("rotary", "bias"),
+        file({"position": "rotary", "mixer": "additive"}),
+        "rotary supplies bias and rotary, which additive does not read",
+    ),
+    "one layout of several": (
+        ("mixer", "window", "takes"),
+        ("units", "grid"),
+        file(DROP, {"mixer": "window(heads=2)"}),
+        "window takes tokens as grid or units; an earlier",
+    ),
+    "one place of several": (
+        ("position", "learned", "stands"),
+        ("stage", "elsewhere"),
+        file({"position": "learned"}),
+        "learned stands at the position of a elsewhere or stage, not of a block",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TWO_WORDS)
+def test_what_is_needed_together_and_what_is_a_choice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All words that an operator reads or supplies are needed (and); of layouts and places, one is enough (or)."""
+    (kind, operator, attribute), words, document, message = TWO_WORDS[name]
+    monkeypatch.setattr(catalogue().get(kind, operator), attribute, frozenset(words))
+    assert message in refusal(document)
 
 
 def refusal(document: dict[str, Any]) -> str:
@@ -396,7 +444,7 @@ def test_knobs_of_a_reduction_leave_one_form() -> None:
     few = Space.parse(file({"reduction": "evit(keep=[0.5])"}, {}), shared_rules())
     many = Space.parse(file({"reduction": "evit(keep=[0.5, 0.6, 0.7, 0.8, 0.9])"}, {}), shared_rules())
     assert many.size == 5 * few.size
-    assert len(many._counts) == len(few._counts)
+    assert len(many._automaton._counts) == len(few._automaton._counts)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import InputError
 from nas.core.space import Space
-from nas.model.budget import Budget
+from nas.model.costs import Costs
 from nas.model.counting import count
 from nas.model.network import Network
 from nas.ops.base import Mixer
@@ -105,7 +105,7 @@ def test_dropped_units_leave_the_others_unchanged_through_a_network() -> None:
         kept = sparse.forward_tokens(image)
         assert kept.index is not None and kept.count == 4 * 16
         torch.testing.assert_close(kept.x, gather_rows(whole.forward_features(image), kept.index), **CLOSE)
-    cost, counted = Budget().cost(sparse.architecture), count(sparse, (3, 64, 64))
+    cost, counted = Costs().cost(sparse.architecture), count(sparse, (3, 64, 64))
     assert (cost.macs, cost.params, cost.activation) == (counted.macs, counted.params, counted.activation)
 
 

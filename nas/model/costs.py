@@ -1,4 +1,4 @@
-"""The exact cost of an architecture, from formulas alone: nothing is built."""
+"""The exact costs of architectures, from formulas alone: nothing is built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas.ops.parts.norms import norm_cost
 from nas.ops.site import Site
 
 
-class Budget:
+class Costs:
     """Costs of architectures over one catalogue. The cost of an operator at a site is kept, so it is paid for once."""
 
     def __init__(self, operators: Catalogue | None = None):
