@@ -35,9 +35,11 @@ class Scale(nn.Module):
 
 
 class BlockModule(nn.Module):
-    """One block; `nas.core.architecture.Block` says the order."""
+    """One block; `nas.core.architecture.Block` says the order. `handed_on`: the next reads what its mixer leaves."""
 
-    def __init__(self, block: Block, plan: BlockPlan, operators: Catalogue, classes: int, drop_path: float):
+    def __init__(
+        self, block: Block, plan: BlockPlan, operators: Catalogue, classes: int, drop_path: float, handed_on: bool
+    ):
         super().__init__()
         make = partial(_make, operators)
         dim = plan.entry.dim
@@ -47,6 +49,7 @@ class BlockModule(nn.Module):
         self.feedforward: FeedForward | None = make("feedforward", block.feedforward, plan.feedforward)
         self.exit: Exit | None = make("exit", block.exit, plan.exit, classes=classes)
         self.joint = block.residual == "joint"
+        self.forgets = self.reduction is None and not handed_on
         if self.mixer is not None:
             self.norm1 = make_norm(block.norm if self.mixer.normed else NONE, dim)
         if self.feedforward is not None:
@@ -72,8 +75,15 @@ class BlockModule(nn.Module):
     def _mix(self, tokens: Tokens) -> Tokens:
         if self.mixer is None:
             return tokens
-        x = self.mixer(self.norm1(tokens.x), tokens)
+        x = self._mixed(self.mixer, tokens)
         return tokens.replace(x=tokens.x + self.drop(self.scale1(x)) if self.mixer.residual else x)
+
+    def _mixed(self, mixer: Mixer, tokens: Tokens) -> Tensor:
+        """The mixer's result. What it leaves and nobody reads is dropped: its memory is used again while in cache."""
+        x = mixer(self.norm1(tokens.x), tokens)
+        if self.forgets:
+            tokens.carry.clear()
+        return x
 
     def _feed(self, tokens: Tokens) -> Tokens:
         if self.feedforward is None:
@@ -84,7 +94,7 @@ class BlockModule(nn.Module):
     def _joint(self, tokens: Tokens) -> Tokens:
         x = tokens.x
         if self.mixer is not None:
-            x = self.mixer(self.norm1(x), tokens)
+            x = self._mixed(self.mixer, tokens)
         if self.feedforward is not None:
             x = self.feedforward(self.norm2(x), tokens)
         return tokens.replace(x=tokens.x + self.drop(self.scale2(x)))
@@ -92,7 +102,10 @@ class BlockModule(nn.Module):
     def _reduce(self, tokens: Tokens, where: str) -> Tokens:
         if self.reduction is None or self.reduction.where != where:
             return tokens
-        return self.reduction(tokens).replace(previous={})
+        reduced = self.reduction(tokens).replace(previous={})
+        if reduced.carry is not tokens.carry:
+            tokens.carry.clear()
+        return reduced
 
 
 class StageModule(nn.Module):
@@ -112,9 +125,10 @@ class StageModule(nn.Module):
         self.joining = tuple(name for name, count in joining.items() if count)
         self.position: Position | None = make("position", stage.position, site)
         self.blocks = nn.ModuleList()
-        for block, drop in zip(stage.blocks, drops, strict=True):
+        for place, (block, drop) in enumerate(zip(stage.blocks, drops, strict=True), start=1):
+            handed_on = any(_reads_previous(operators, later) for later in stage.blocks[place : place + 1])
             plan = block_plan(operators, block, site)
-            self.blocks.append(BlockModule(block, plan, operators, classes, drop))
+            self.blocks.append(BlockModule(block, plan, operators, classes, drop, handed_on))
             site = plan.out
         self.end_norm = make_norm(stage.end_norm, stage.dim)
         self.out = site
@@ -286,13 +300,13 @@ class Network(nn.Module):
         return made.train(self.training)
 
     def _read(self, image: Tensor) -> Tokens:
-        """The state of an image, which must be of this network's size."""
+        """The state of an image, which must be of this network's size; channels-last, as all maps of tokens are."""
         side = self.architecture.input
         wanted = (self.architecture.channels, side, side)
         if tuple(image.shape[1:]) != wanted:
             rule = "this network reads images (B, {}, {}, {}); `resized` makes one for another size".format(*wanted)
             raise InputError(rule, value=tuple(image.shape))
-        return Tokens.from_map(image)
+        return Tokens.from_map(image.contiguous(memory_format=torch.channels_last))
 
 
 def skeleton(architecture: Architecture, operators: Catalogue | None = None) -> Network:
@@ -306,3 +320,13 @@ def _make(operators: Catalogue, kind: str, spec: Spec, site: Site, **context: in
     if spec is NONE:
         return None
     return operators.get(kind, spec.name)(site, **context, **dict(spec.knobs))
+
+
+def _reads_previous(operators: Catalogue, block: Block) -> bool:
+    """Whether a block reads what the mixer of the one before it left."""
+    classes = [
+        operators.get(kind, spec.name)
+        for kind, spec in (("mixer", block.mixer), ("reduction", block.reduction))
+        if spec is not NONE
+    ]
+    return any(cls.reads_previous or cls.uses_previous for cls in classes)  # type: ignore[attr-defined]

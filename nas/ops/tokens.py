@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,8 +58,7 @@ class Tokens:
 
     def map_of(self, x: Tensor) -> Tensor:
         """Patch tokens of features (B, P + N, C) as a map (B, C, H, W): a view in channels-last order."""
-        patches = x[:, self.prefix :] if self.prefix else x
-        return patches.transpose(1, 2).unflatten(2, (self.height, self.width))
+        return map_from_rows(x[:, self.prefix :] if self.prefix else x, (self.height, self.width))
 
     def grid_of(self, x: Tensor) -> Tensor:
         """Patch tokens of features (B, P + N, C) as (B, H, W, C)."""
@@ -137,6 +137,15 @@ class Tokens:
                 sizes = torch.cat((sizes.new_zeros(*sizes.shape[:3], self.prefix), sizes), dim=-1)
             bias = sizes if bias is None else bias + sizes
         return bias
+
+
+def map_from_rows(x: Tensor, grid: Sequence[int]) -> Tensor:
+    """(B, H * W, C) to (B, C, H, W): a view in channels-last order.
+
+    Rows are split before the channels move: the other way round, torch gives a batch of one a stride by which the map
+    no longer counts as channels-last, and convolutions copy it (a depthwise one then takes up to thirty times as long).
+    """
+    return x.unflatten(1, (grid[0], grid[1])).permute(0, 3, 1, 2)
 
 
 def rows_from_map(x: Tensor) -> Tensor:

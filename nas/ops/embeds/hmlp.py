@@ -18,7 +18,7 @@ from nas.ops.base import Embed, Share, centre
 from nas.ops.parts.fold import fold_after
 from nas.ops.parts.norms import make_norm, norm_cost
 from nas.ops.site import Form, Site
-from nas.ops.tokens import Tokens, rows_from_map
+from nas.ops.tokens import Tokens, map_from_rows, rows_from_map
 
 
 class Hmlp(Embed):
@@ -66,7 +66,7 @@ class Hmlp(Embed):
         x = tokens.map_of(tokens.x)
         for convolution, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
             x = convolution(x)
-            x = self.activation(norm(rows_from_map(x))).transpose(1, 2).unflatten(2, x.shape[2:])
+            x = map_from_rows(self.activation(norm(rows_from_map(x))), x.shape[2:])
         return self.norm3(rows_from_map(self.conv3(x)))
 
     @torch.no_grad()

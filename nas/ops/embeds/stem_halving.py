@@ -21,7 +21,7 @@ from nas.ops.parts.activations import ACTIVATIONS
 from nas.ops.parts.fold import fold_after
 from nas.ops.parts.norms import make_norm, norm_cost
 from nas.ops.site import Site
-from nas.ops.tokens import Tokens, rows_from_map
+from nas.ops.tokens import Tokens, map_from_rows, rows_from_map
 
 
 class StemHalving(Embed):
@@ -75,7 +75,7 @@ class StemHalving(Embed):
         image = tokens.map_of(tokens.x)
         for place, (convolution, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             image = convolution(image if place == 0 else self.activation(image))
-            image = norm(rows_from_map(image)).transpose(1, 2).unflatten(2, image.shape[2:])
+            image = map_from_rows(norm(rows_from_map(image)), image.shape[2:])
         return rows_from_map(image)
 
     @torch.no_grad()

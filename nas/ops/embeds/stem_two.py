@@ -21,7 +21,7 @@ from nas.ops.parts.fold import fold_after
 from nas.ops.parts.norms import make_norm, norm_cost
 from nas.ops.parts.padding import PADDINGS, PaddedConv, padded_conv_cost, strided
 from nas.ops.site import Site
-from nas.ops.tokens import Tokens, rows_from_map
+from nas.ops.tokens import Tokens, map_from_rows, rows_from_map
 
 
 class StemTwo(Embed):
@@ -92,7 +92,7 @@ class StemTwo(Embed):
     def forward(self, tokens: Tokens) -> Tensor:
         image = self.conv1(tokens.map_of(tokens.x))
         rows = self.activation1(self.norm1(rows_from_map(image)))
-        image = self.conv2(rows.transpose(1, 2).unflatten(2, image.shape[2:]))
+        image = self.conv2(map_from_rows(rows, image.shape[2:]))
         return self.activation2(self.norm2(rows_from_map(image)))
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ from nas.core.knobs import Whole, one_of
 from nas.ops.base import Embed, Share
 from nas.ops.parts.attention import attend as softmax_attention
 from nas.ops.site import Site
-from nas.ops.tokens import Tokens
+from nas.ops.tokens import Tokens, map_from_rows
 
 TINY = 1e-8
 
@@ -114,9 +114,9 @@ class TokensToToken(Embed):
         grid = tokens.height, tokens.width
         x = self.attention1(F.unfold(tokens.map_of(tokens.x), 7, stride=4, padding=2).transpose(1, 2))
         grid = _unfolded(*grid, 7, 4, 2)
-        x = self.attention2(F.unfold(x.transpose(1, 2).unflatten(2, grid), 3, stride=2, padding=1).transpose(1, 2))
+        x = self.attention2(F.unfold(map_from_rows(x, grid), 3, stride=2, padding=1).transpose(1, 2))
         grid = _unfolded(*grid, 3, 2, 1)
-        return self.projection(F.unfold(x.transpose(1, 2).unflatten(2, grid), 3, stride=2, padding=1).transpose(1, 2))
+        return self.projection(F.unfold(map_from_rows(x, grid), 3, stride=2, padding=1).transpose(1, 2))
 
 
 def _unfolded(height: int, width: int, kernel: int, stride: int, padding: int) -> tuple[int, int]:

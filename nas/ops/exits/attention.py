@@ -79,6 +79,6 @@ class AttentionExit(Exit):
 
     def forward(self, tokens: Tokens) -> Tensor:
         x = tokens.grid_of(tokens.x)[:, :: self.stride, :: self.stride].flatten(1, 2)
-        q, k, v = self.attention.queries(x), self.attention.keys(x), self.attention.values(x)
+        q, k, v = self.attention.triple(x)
         pooled = self.attention.merge(core.attend(q, k, v, self.scale)).mean(dim=1)
         return self.classifier(pooled + tokens.x[:, 0] if self.with_class else pooled)

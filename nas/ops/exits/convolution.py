@@ -20,7 +20,7 @@ from nas.ops.base import Exit
 from nas.ops.parts.fold import fold_after, fold_before
 from nas.ops.parts.norms import make_norm, norm_cost
 from nas.ops.site import Form, Site
-from nas.ops.tokens import Tokens, rows_from_map
+from nas.ops.tokens import Tokens, map_from_rows, rows_from_map
 
 
 class ConvolutionExit(Exit):
@@ -56,7 +56,7 @@ class ConvolutionExit(Exit):
         patches = tokens.patches
         x = self.enter_norm(F.gelu(self.enter(patches)))
         if self.local is not None:
-            local = self.local(x.transpose(1, 2).unflatten(2, (tokens.height, tokens.width)))
+            local = self.local(map_from_rows(x, (tokens.height, tokens.width)))
             x = self.local_norm(F.gelu(rows_from_map(local)))
         pooled = tokens.mean(self.leave_norm(self.leave(x)) + patches)
         return self.classifier(pooled + tokens.x[:, 0] if self.with_class else pooled)

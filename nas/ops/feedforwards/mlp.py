@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nas.core.cost import Cost, linear
 from nas.core.knobs import Maybe, Real, Whole, one_of
 from nas.ops.base import FeedForward
-from nas.ops.parts.activations import ACTIVATIONS
+from nas.ops.parts.activations import ACTIVATIONS, overwriting
 from nas.ops.site import Site
 from nas.ops.tokens import Tokens
 
@@ -27,7 +27,7 @@ class Mlp(FeedForward):
         super().__init__()
         width = hidden_width(site.dim, ratio, hidden)
         self.up = nn.Linear(site.dim, width)
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = overwriting(activation)
         self.down = nn.Linear(width, site.dim)
 
     @classmethod

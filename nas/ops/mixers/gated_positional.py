@@ -76,7 +76,7 @@ class GatedPositional(Mixer):
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         patches = x[:, tokens.prefix :]
-        q, k, v = self.attention.queries(patches), self.attention.keys(patches), self.attention.values(patches)
+        q, k, v = self.attention.triple(patches)
         content = core.attention_map(q, k, self.scale)
         gate = self.gate.sigmoid()[:, None, None].to(content.dtype)
         mixed = torch.lerp(content, self.places().to(content.dtype), gate)  # sums to 1 as both do

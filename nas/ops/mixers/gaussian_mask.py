@@ -89,8 +89,11 @@ class GaussianMask(Mixer):
         mixture = mixture.flatten(3, 4).flatten(1, 2)
         return F.pad(mixture, (prefix, 0, prefix, 0), value=1.0) if prefix else mixture
 
+    def fuse(self) -> None:
+        self.attention.fuse()
+
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
-        q, k, v = self.attention.queries(x), self.attention.keys(x), self.attention.values(x)
+        q, k, v = self.attention.triple(x)
         if tokens.rotary is not None:
             q, k = core.rotate(q, tokens.rotary, tokens.prefix), core.rotate(k, tokens.rotary, tokens.prefix)
         scores = ((q * self.scale) @ k.transpose(-2, -1)) * self.mask(tokens.prefix)

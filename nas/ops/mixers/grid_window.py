@@ -87,6 +87,9 @@ class GridWindow(Mixer):
     def share(self, name: str) -> Share:
         return Share(name, centre) if name == "bias.table" else Share(name)
 
+    def fuse(self) -> None:
+        self.attention.fuse()
+
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         bias = None if self.bias is None else self.bias()
         grid = windows.attend_windows(self.attention, tokens.grid_of(x), self.size, self.scale, bias, dilated=True)

@@ -27,7 +27,7 @@ from nas.ops.base import Mixer, Share, centre
 from nas.ops.parts import attention as core
 from nas.ops.parts.constant import constant
 from nas.ops.site import Form, Site
-from nas.ops.tokens import Tokens, rows_from_map
+from nas.ops.tokens import Tokens, map_from_rows, rows_from_map
 
 STEPS = (0.001, 0.1)  # initial steps, log-uniform, as in Mamba-2
 SPEEDS = (1.0, 1.1)  # initial factors of the steps
@@ -140,13 +140,13 @@ class PathMask(Mixer):
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         grid = tokens.grid_of(x)
         patches = grid.flatten(1, 2)
-        q, k, v = self.attention.queries(patches), self.attention.keys(patches), self.attention.values(patches)
+        q, k, v = self.attention.triple(patches)
         if self.rotary:
             q, k = (core.rotate(t, (self.cos, self.sin), 0) for t in (q, k))
         along, down = self.legs(grid)
         out = self.by_axes(q, k, v, along, down) if self.axial else self.globally(q, k, v, along, down)
         if self.lepe is not None:
-            values = v.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, grid.shape[1:3])
+            values = map_from_rows(v.transpose(1, 2).flatten(2), grid.shape[1:3])
             out = out + rows_from_map(self.lepe(values))
         return tokens.bypass(self.attention.out(out))
 

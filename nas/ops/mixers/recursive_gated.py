@@ -19,7 +19,7 @@ from nas.core.cost import Cost, conv, linear, total
 from nas.core.knobs import Real, Whole, one_of
 from nas.ops.base import Mixer, Share, centre
 from nas.ops.site import Form, Site
-from nas.ops.tokens import Tokens, rows_from_map
+from nas.ops.tokens import Tokens, map_from_rows, rows_from_map
 
 
 class RecursiveGated(Mixer):
@@ -66,7 +66,7 @@ class RecursiveGated(Mixer):
         patches = x[:, tokens.prefix :] if tokens.prefix else x
         mixed = self.start(patches)
         for i in reversed(range(len(self.gates))):
-            gate = self.gates[i](patches).transpose(1, 2).unflatten(2, (tokens.height, tokens.width))
+            gate = map_from_rows(self.gates[i](patches), (tokens.height, tokens.width))
             mixed = mixed * (rows_from_map(self.depthwise[i](gate)) * self.scale)
             if i:
                 mixed = self.widen[i - 1](mixed)

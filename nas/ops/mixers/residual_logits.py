@@ -83,8 +83,11 @@ class ResidualLogits(Mixer):
         projected = core.projections_cost(site.dim, heads, head_dim, site.rows, site.rows, bias=qkv_bias)
         return projected + weights(int(learned)) + attend(site.rows, site.rows, heads, head_dim, fused=False)
 
+    def fuse(self) -> None:
+        self.attention.fuse()
+
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
-        q, k, v = self.attention.queries(x), self.attention.keys(x), self.attention.values(x)
+        q, k, v = self.attention.triple(x)
         if tokens.rotary is not None:
             q, k = core.rotate(q, tokens.rotary, tokens.prefix), core.rotate(k, tokens.rotary, tokens.prefix)
         logits = (q * self.scale) @ k.transpose(-2, -1)

@@ -95,6 +95,9 @@ class Retention(Mixer):
             cost += product(d, part, d, heads) if begin + step < rows else NOTHING
         return cost
 
+    def fuse(self) -> None:
+        self.attention.fuse()
+
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         prefix, patches, mask = tokens.prefix, x[:, tokens.prefix :], tokens.mask
         places = torch.arange(tokens.count, device=x.device)[None]
@@ -107,7 +110,7 @@ class Retention(Mixer):
             patches = torch.cat((patches, x[:, :prefix]), dim=1)
             last = tokens.height * tokens.width + torch.arange(prefix, device=x.device)
             places = torch.cat((places, last.expand(places.shape[0], -1)), dim=1)
-        q, k, v = self.attention.queries(patches), self.attention.keys(patches), self.attention.values(patches)
+        q, k, v = self.attention.triple(patches)
         if mask is not None:  # what is dropped leaves nothing behind
             v = v * F.pad(mask, (0, prefix), value=1.0)[:, None, :, None]
         y = self.retain(q * self.scale, k, v, places)

@@ -23,7 +23,7 @@ from nas.ops.base import Mixer, Share
 from nas.ops.parts import attention as core
 from nas.ops.parts.norms import make_norm, norm_cost
 from nas.ops.site import Form, Site
-from nas.ops.tokens import Tokens, rows_from_map
+from nas.ops.tokens import Tokens, map_from_rows, rows_from_map
 
 
 class Coarse(nn.Module):
@@ -144,7 +144,7 @@ class Shunted(Mixer):
         v = self.project(self.attention.v, group, rows)
         side = None
         if self.local:
-            grid = v[:, tokens.prefix :].transpose(1, 2).unflatten(2, (height, width))
+            grid = map_from_rows(v[:, tokens.prefix :], (height, width))
             side = rows_from_map(self.local[group](grid))
         if side is not None and self.coarse:
             v = tokens.join(v, v[:, tokens.prefix :] + side)

@@ -53,8 +53,11 @@ class Softmax(Mixer):
         projected = core.projections_cost(site.dim, heads, head_dim, rows, rows, bias=qkv_bias)
         return projected + attend(rows, rows, heads, head_dim)
 
+    def fuse(self) -> None:
+        self.attention.fuse()
+
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
-        q, k, v = self.attention.queries(x), self.attention.keys(x), self.attention.values(x)
+        q, k, v = self.attention.triple(x)
         if tokens.rotary is not None:
             q, k = core.rotate(q, tokens.rotary, tokens.prefix), core.rotate(k, tokens.rotary, tokens.prefix)
         bias, mask = tokens.attention_bias(), tokens.key_mask()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nas.core.cost import Cost, fourier, spectral, total, weights
 from nas.ops.base import Mixer, Share
+from nas.ops.parts.transforms import filtered, learned_spectrum
 from nas.ops.site import Site
 from nas.ops.tokens import Tokens
 
@@ -36,7 +37,6 @@ class SpectralFilter(Mixer):
         return Share(f"{name}@{self.height}x{self.width}")  # a filter of another grid is another filter
 
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
-        kernel = torch.view_as_complex(self.filter.float())  # transforms know no half precision
-        spectrum = torch.fft.rfft2(tokens.grid_of(x).float(), dim=(1, 2), norm="ortho")
-        mixed = torch.fft.irfft2(spectrum * kernel, s=(self.height, self.width), dim=(1, 2), norm="ortho")
+        kernel = learned_spectrum(self.filter.float())  # transforms know no half precision
+        mixed = filtered(tokens.grid_of(x).float(), kernel, (self.height, self.width), norm="ortho")
         return tokens.bypass(mixed.flatten(1, 2).to(x.dtype))

@@ -19,7 +19,7 @@ from nas.ops.base import Mixer, Share, centre
 from nas.ops.parts import attention as core
 from nas.ops.parts import windows
 from nas.ops.site import Form, Site
-from nas.ops.tokens import Tokens
+from nas.ops.tokens import Tokens, map_from_rows, rows_from_map
 
 
 class Stripes(Mixer):
@@ -99,7 +99,7 @@ class Stripes(Mixer):
         """Half the heads (B, H, W, h / 2, d) within stripes of one direction."""
         grid = (q.shape[1], q.shape[2])
         q, k, v = (windows.partition(t, size) for t in (q, k, v))
-        near = local(v.flatten(2).transpose(1, 2).unflatten(2, size)).flatten(2).transpose(1, 2)
+        near = rows_from_map(local(map_from_rows(v.flatten(2), size)))
         out = core.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), self.scale).transpose(1, 2)
         return windows.reverse(out + near.unflatten(2, (-1, self.head_dim)), size, grid)
 

@@ -93,6 +93,9 @@ class Window(Mixer):
     def share(self, name: str) -> Share:
         return Share(name, centre) if name == "bias.table" else Share(name)
 
+    def fuse(self) -> None:
+        self.attention.fuse()
+
     def forward(self, x: Tensor, tokens: Tokens) -> Tensor:
         grid = tokens.grid_of(x)
         bias = None if self.bias is None else self.bias()

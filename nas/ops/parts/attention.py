@@ -33,6 +33,7 @@ class Projections(nn.Module):
         self.k = nn.Linear(dim, heads * head_dim, bias=bias)
         self.v = nn.Linear(dim, heads * head_dim, bias=bias)
         self.out = nn.Linear(heads * head_dim, dim, bias=out_bias)
+        self.joined: nn.Linear | None = None
 
     def split(self, x: Tensor) -> Tensor:
         """(..., N, h * d) to (..., h, N, d)."""
@@ -46,6 +47,24 @@ class Projections(nn.Module):
 
     def values(self, x: Tensor) -> Tensor:
         return self.split(self.v(x))
+
+    def triple(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the same rows: one product once fused."""
+        if self.joined is None:
+            return self.queries(x), self.keys(x), self.values(x)
+        q, k, v = self.joined(x).chunk(3, dim=-1)
+        return self.split(q), self.split(k), self.split(v)
+
+    def fuse(self) -> None:
+        """Join the three projections into one, for operators that always want all three of the same rows."""
+        parts = (self.q, self.k, self.v)
+        inputs, outputs = self.q.in_features, 3 * self.q.out_features
+        joined = nn.Linear(inputs, outputs, bias=self.q.bias is not None, device="meta")
+        joined.weight = nn.Parameter(torch.cat([part.weight for part in parts]))
+        if self.q.bias is not None:
+            joined.bias = nn.Parameter(torch.cat([part.bias for part in parts]))
+        self.joined = joined
+        del self.q, self.k, self.v
 
     def merge(self, x: Tensor) -> Tensor:
         """(..., h, N, d) to (..., N, C) through the output projection."""

@@ -31,7 +31,7 @@ class CellLayer(nn.Module):
         y = self.norm1(x)
         if isinstance(self.attention, core.Projections):
             y = y.flatten(0, 1)
-            q, k, v = self.attention.queries(y), self.attention.keys(y), self.attention.values(y)
+            q, k, v = self.attention.triple(y)
             y = self.attention.merge(core.attend(q, k, v, self.scale)).unflatten(0, x.shape[:2])
         else:
             y = self.attention(y)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nas.core.cost import NOTHING, Cost, linear, total, weights
 from nas.ops.parts.constant import constant
+from nas.ops.parts.transforms import Spectrum, filtered, spectrum_of, weighted
 
 HIDDEN = 2  # layers between the first and the last
 TARGET, FAST, SLOW = 1e-2, 0.3, 1.5  # the window falls to TARGET within these parts of the grid, by channel
@@ -84,22 +85,20 @@ def kernels_cost(grid: tuple[int, int], dim: int, levels: int, width: int, bands
     return total(*parts, weights(width))
 
 
-def spectrum_towards(kernel: Tensor, grid: tuple[int, int], directions: str, mix: Tensor | None) -> Tensor:
+def spectrum_towards(kernel: Tensor, grid: tuple[int, int], directions: str, mix: Tensor | None) -> Spectrum:
     """Spectrum (2H, W + 1, C) of a kernel over the offsets of one quadrant, turned to the directions asked.
 
     A real kernel that looks the other way along both axes has the conjugate spectrum; along the first axis alone, the
     spectrum at negative frequencies. Four directions are thus one convolution.
     """
-    forward = torch.fft.rfft2(kernel.float(), s=(2 * grid[0], 2 * grid[1]), dim=(0, 1))
+    forward = spectrum_of(kernel.float(), (2 * grid[0], 2 * grid[1]))
     if mix is None:
         return forward.conj() if directions == "backward" else forward
     upward = forward.flip(0).roll(1, 0)
-    return mix[0] * forward + mix[1] * forward.conj() + mix[2] * upward.conj() + mix[3] * upward
+    return weighted((forward, forward.conj(), upward.conj(), upward), mix)
 
 
-def long_convolution(x: Tensor, spectrum: Tensor) -> Tensor:
+def long_convolution(x: Tensor, spectrum: Spectrum) -> Tensor:
     """Zero-padded convolution of (B, H, W, C) by transforms, over the root of the padded area."""
-    height, width = x.shape[1:3]
-    size = (2 * height, 2 * width)
-    y = torch.fft.irfft2(torch.fft.rfft2(x.float(), s=size, dim=(1, 2)) * spectrum, s=size, dim=(1, 2))
-    return (y[:, :height, :width] / math.sqrt(size[0] * size[1])).to(x.dtype)
+    size = (2 * x.shape[1], 2 * x.shape[2])
+    return (filtered(x.float(), spectrum, size) / math.sqrt(size[0] * size[1])).to(x.dtype)

@@ -17,7 +17,7 @@ from nas.ops.parts.activations import ACTIVATIONS
 from nas.ops.parts.fold import fold_after, fold_before
 from nas.ops.parts.padding import PaddedConv, padded_conv_cost, strided
 from nas.ops.parts.squeeze import SqueezeExcite, rounded, squeeze_excite_cost
-from nas.ops.tokens import rows_from_map
+from nas.ops.tokens import map_from_rows, rows_from_map
 
 KNOBS: dict[str, Domain] = {
     "ratio": Real(1, 8),
@@ -58,8 +58,8 @@ class MbConv(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         image = self.activation(self.norm1(self.expand(self.norm(image))))
         image = self.activation(self.norm2(self.depthwise(image)))
-        gated = self.gate(rows_from_map(image)).transpose(1, 2)
-        return self.project(gated.unflatten(2, image.shape[2:]))
+        gated = self.gate(rows_from_map(image))
+        return self.project(map_from_rows(gated, image.shape[2:]))
 
     @torch.no_grad()
     def fuse(self) -> None:

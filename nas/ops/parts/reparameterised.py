@@ -20,7 +20,8 @@ class RepDepthwise(nn.Module):
     def __init__(self, dim: int, kernel: int):
         super().__init__()
         self.depthwise = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim, bias=False)
-        self.point: nn.Conv2d | None = nn.Conv2d(dim, dim, 1, groups=dim)
+        # Dilation means nothing to a 1x1 kernel; without it torch runs small batches on one thread a channel at a time.
+        self.point: nn.Conv2d | None = nn.Conv2d(dim, dim, 1, groups=dim, dilation=2)
         self.norm1: nn.Module = nn.BatchNorm2d(dim)
         self.norm2: nn.Module = nn.BatchNorm2d(dim)
 

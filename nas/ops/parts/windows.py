@@ -107,6 +107,6 @@ def attend_windows(
     rows = partition(x, size, dilated)
     if bias is not None and bias.shape[0] > 1:  # fused attention takes four dimensions, so the batch is written out
         bias = bias.expand(batch, *bias.shape).flatten(0, 1)
-    q, k, v = attention.queries(rows), attention.keys(rows), attention.values(rows)
+    q, k, v = attention.triple(rows)
     out = core.attend(q, k, v, scale, bias)
     return reverse(out.transpose(1, 2), size, grid, dilated).flatten(3)
