@@ -33,8 +33,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     rows = [
         measure(kind, name, options.passes) for kind, name, _ in catalogue().every() if wanted is None or name in wanted
     ]
-    for row in rows if peaks else ():
-        row |= achieved(row, peaks)
+    if peaks is not None:
+        for row in rows:
+            row |= achieved(row, peaks)
     return {"operators": rows, "ceilings": peaks}
 
 

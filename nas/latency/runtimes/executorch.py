@@ -1,0 +1,60 @@
+"""ExecuTorch with XNNPACK: the runtime of phones, here through its Python binding; fp32.
+
+Lowering takes 5 to 20 s a network. The number of threads is one for the whole process, fixed by the first program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from nas.latency.target import Target
+
+KINDS = frozenset({"cpu"})
+PRECISIONS = ("fp32",)
+PACKAGES = ("executorch",)
+deployment = 1
+
+_pool: list[int] = []  # its threads, once they are fixed
+
+
+def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Callable[[], Any]:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+    from executorch.runtime import Runtime, Verification
+
+    from nas.latency.runtimes._refusal import refuse_flags, refusing
+    from nas.model.program import exported
+
+    refuse_flags(target)
+    with refusing("torch.export"):
+        program = exported(module, inputs)
+    with refusing("ExecuTorch's lowering"):
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+    _use_threads(target.threads)
+    with refusing("ExecuTorch"):
+        loaded = Runtime.get().load_program(lowered.buffer, verification=Verification.Minimal)
+        method = loaded.load_method("forward")
+        arguments = [x.detach().contiguous() for x in inputs]
+
+        def call() -> Any:
+            return method.execute(arguments)
+
+        call()
+    return call
+
+
+def _use_threads(count: int) -> None:
+    """Programs hold on to the pool that they were loaded with, so it is not replaced once there are any."""
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+
+    from nas.latency.runtimes import Unsupported
+
+    if not _pool:
+        _unsafe_reset_threadpool(count)
+        _pool.append(count)
+    if _pool[0] != count:
+        raise Unsupported(f"ExecuTorch has one pool of threads in a process, and it has {_pool[0]} already")
