@@ -57,6 +57,8 @@ class Projections(nn.Module):
 
     def fuse(self) -> None:
         """Join the three projections into one, for operators that always want all three of the same rows."""
+        if self.joined is not None:
+            return
         parts = (self.q, self.k, self.v)
         inputs, outputs = self.q.in_features, 3 * self.q.out_features
         joined = nn.Linear(inputs, outputs, bias=self.q.bias is not None, device="meta")
