@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "rows": rows,
     }
     if options.report:
-        write_whole(options.report, markdown(result, f"python -m nas.bench latency --target {options.target}"))
+        how = f"--target {options.target} --batches {options.batches} --seconds {options.seconds:g}"
+        write_whole(options.report, markdown(result, f"python -m nas.bench latency {how}"))
     return result
 
 
