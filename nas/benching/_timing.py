@@ -6,10 +6,12 @@ percent (see docs/log.md).
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
 from collections.abc import Callable
 from typing import NamedTuple
+
+from nas.latency.clock import pairs_in_turn, summary, wall
 
 
 class Ratio(NamedTuple):
@@ -28,24 +30,7 @@ def paired(first: Callable[[], object], second: Callable[[], object], pairs: int
     for _ in range(warmup):
         first()
         second()
-    ones, twos = [], []
-    for number in range(pairs):
-        if number % 2:
-            twos.append(timed(second))
-            ones.append(timed(first))
-        else:
-            ones.append(timed(first))
-            twos.append(timed(second))
-    ratios = sorted(one / two for one, two in zip(ones, twos, strict=True))
-    half = 1.96 * len(ratios) ** 0.5 / 2
-    low = ratios[max(0, int(len(ratios) / 2 - half))]
-    high = ratios[min(len(ratios) - 1, int(len(ratios) / 2 + half))]
-    first_ms, second_ms = 1e3 * statistics.median(ones), 1e3 * statistics.median(twos)
-    return Ratio(statistics.median(ratios), low, high, first_ms, second_ms, pairs)
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    timed = pairs_in_turn(first, second, wall, range(pairs), math.inf)
+    ratio, low, high, _ = summary([one / two for one, two in timed])
+    first_ms, second_ms = (1e3 * statistics.median(times) for times in zip(*timed, strict=True))
+    return Ratio(ratio, low, high, first_ms, second_ms, pairs)

@@ -33,8 +33,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Ratios of time, bind time, and the number of networks whose logits are bit-equal after extraction."""
     import torch
 
-    from nas.benching._timing import paired, timed
+    from nas.benching._timing import paired
     from nas.core.space import Space
+    from nas.latency.clock import wall
     from nas.model.spaces import load_named_space, shared_rules
     from nas.model.supernet import Supernet
 
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         ("bind_train_ms", lambda: supernet.bind(small, train=True), 200),
         ("skeleton_ms", lambda: supernet.prepare(small), 20),
     ):
-        result[name] = 1e3 * statistics.median(timed(call) for _ in range(times))
+        result[name] = 1e3 * statistics.median(wall(call) for _ in range(times))
     return {**result, **_equality(load_named_space(options.space), options.check, options.seed)}
 
 

@@ -148,6 +148,21 @@ def _sync_folder(path: Path) -> None:
         os.close(folder)
 
 
+def read_bounded(path: str | os.PathLike[str], most: int, what: str) -> bytes:
+    """The bytes of a file of at most so many; InputError, with `what` it should be, if it is longer or unreadable."""
+    place = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise InputError(f"the file cannot be read ({error.strerror})", place=place) from None
+    except ValueError as error:  # a NUL in the path
+        raise InputError(f"the path is not legal ({error})", place=place) from None
+    if len(data) > most:
+        raise InputError(f"{what} has at most {most} bytes", place=place)
+    return data
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a JSON value whole, with the SHA-256 of its canonical form beside it in the file.
 
@@ -164,15 +179,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The value of a file that `write_json` wrote; InputError if it is missing, truncated, altered or over 256 MB."""
     place = os.fspath(path)
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror})", place=place) from None
-    except ValueError as error:  # a NUL in the path
-        raise InputError(f"the path is not legal ({error})", place=place) from None
-    if len(data) > MAX_JSON_BYTES:
-        raise InputError(f"a JSON file has at most {MAX_JSON_BYTES} bytes", place=place)
+    data = read_bounded(path, MAX_JSON_BYTES, "a JSON file")
     try:
         envelope = _strict_loads(data.decode("utf-8"))
         if not isinstance(envelope, dict) or set(envelope) != {"sha256", "content"}:

@@ -88,7 +88,7 @@ def compare(
     taken, repeated, settled = 0, 0, False
     watch.start()
     while True:
-        blocks.append(_block(candidate, reference, stopwatch, range(taken, taken + size), deadline))
+        blocks.append(pairs_in_turn(candidate, reference, stopwatch, range(taken, taken + size), deadline))
         taken += len(blocks[-1])
         pairs = sum(map(len, blocks))
         late = time.perf_counter() >= deadline
@@ -142,7 +142,7 @@ def summary(values: list[float]) -> tuple[float, float, float, float]:
     return median, min(low, median), max(high, median), (ordered[(3 * count) // 4] - ordered[count // 4]) / median
 
 
-def _block(candidate: Call, reference: Call, stopwatch: Stopwatch, numbers: range, deadline: float) -> Block:
+def pairs_in_turn(candidate: Call, reference: Call, stopwatch: Stopwatch, numbers: range, deadline: float) -> Block:
     """Pairs in a row, candidate and reference in turns first; no further pair once the time is over."""
     block: Block = []
     for number in numbers:

@@ -20,11 +20,10 @@ from nas.latency.latency import Latency
 from nas.latency.measuring import measure
 from nas.latency.predictor import MIN_NETWORKS, Predictor
 from nas.latency.profile import Progress, new_table, plan, profile
-from nas.latency.runtimes import runtime
 from nas.latency.table import Table, join, read_table
-from nas.latency.tables import file_name, user_folder
+from nas.latency.tables import Found, file_name, listed, user_folder
 from nas.latency.tables import listing as list_tables
-from nas.latency.target import Target, parse_target, resolve
+from nas.latency.target import resolve, told_target
 from nas.latency.vendor import import_times, named_device
 from nas.model.reference import load_reference, reference_names
 from nas.model.spaces import load_named_space, shared_rules
@@ -62,7 +61,7 @@ def table(space_name: str, target_text: str, minutes: float, seed: int, command:
             held = new_table(target, worker, command)
             held.write(path)
         held = profile(held, path, plan(space, seed), worker, minutes, _Teller(say))
-    return {"table": next(row for row in list_tables([path.parent]) if row["file"] == str(path)), **_quality(held)}
+    return {"table": listed(Found(path, held)), **_quality(held)}
 
 
 def one_network(name: str, target_text: str, allow: Collection[str]) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def one_network(name: str, target_text: str, allow: Collection[str]) -> dict[str
 
 def import_csv(path: str, device: str | None, target_text: str, command: str) -> dict[str, Any]:
     """The table of another tool's times, joined to the one that this device has."""
-    made = import_times(path, _named(device, target_text), elsewhere_target(target_text), command=command)
+    made = import_times(path, _named(device, target_text), told_target(target_text), command=command)
     return _kept(made)
 
 
@@ -98,7 +97,7 @@ def bundle(
     folder: str, host: str | None, device: str | None, space: str, target_text: str, seed: int, command: str, say: Say
 ) -> dict[str, Any]:
     """Networks of a space for a device without Python; with a host, measured there and brought in."""
-    target = elsewhere_target(target_text)
+    target = told_target(target_text)
     works = (work for work in plan(load_named_space(space), seed) if work.place is None)
     architectures = [work.architecture for work in islice(works, BUNDLED)]
     manifest = elsewhere.bundle(architectures, Path(folder), target, say=say)
@@ -165,7 +164,7 @@ def _kept(made: Table) -> dict[str, Any]:
     path = user_folder() / file_name(made.header.target, made.header.device)
     held = join(read_table(path), made) if path.exists() else made
     held.write(path)
-    return {"table": next(row for row in list_tables([path.parent]) if row["file"] == str(path)), **_quality(held)}
+    return {"table": listed(Found(path, held)), **_quality(held)}
 
 
 def _quality(held: Table) -> dict[str, Any]:
@@ -181,18 +180,7 @@ def _quality(held: Table) -> dict[str, Any]:
 def _named(device: str | None, target_text: str) -> Device:
     if device is None:
         raise InputError("times of another device need its name", value="--device")
-    return named_device(device, elsewhere_target(target_text).kind)
-
-
-def elsewhere_target(text: str) -> Target:
-    """The target of a device that is not here: the runtime is named, and need not be installed."""
-    request = parse_target(text)
-    if request.runtime is None:
-        raise InputError("times of another device need the runtime they were measured in: cpu:openvino", value=text)
-    device = "cuda:0" if request.device == "gpu" else request.device
-    threads = 0 if request.kind == "gpu" else request.threads or 1
-    precision = request.precision or runtime(request.runtime).PRECISIONS[0]
-    return Target(device, request.runtime, precision, threads, request.batch or 1, request.channels_last, request.graph)
+    return named_device(device, told_target(target_text).kind)
 
 
 def _table_line(row: dict[str, Any]) -> str:

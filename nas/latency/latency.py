@@ -33,7 +33,7 @@ class Latency:
         self.present = resolved.present
         device = this_device(self.target) if self.present else None
         choice = choose(self.target, device, versions(self.target), allow, left_open(resolved.request))
-        self.table, self.path = choice.table, choice.path
+        self.table, self._own = choice.table, choice.own
         self._predictor: Predictor | None = None
         self._sheet = roofline.default_sheet(self.target.kind)
         notices = [*resolved.notices, *([choice.notice] if choice.notice else [])]
@@ -68,4 +68,4 @@ class Latency:
     @property
     def reference_ms(self) -> float | None:
         """The reference's own figure, where this device has a table."""
-        return None if self.table is None else self.table.header.reference_ms
+        return self.table.header.reference_ms if self.table is not None and self._own else None

@@ -114,10 +114,7 @@ class _Model:
         best = -math.inf
         for self._spread, self._own in itertools.product(SPREADS, OWN):
             covariance = self._likeness(self._points, self._places, self._points, self._places) + measured
-            inverse = np.linalg.inv(covariance)
-            weights = inverse @ residual
-            _, logarithm = np.linalg.slogdet(covariance)
-            evidence = -0.5 * (residual @ weights + logarithm)
+            evidence, inverse, weights = likelihood(covariance, residual)
             if evidence > best:
                 best, chosen = evidence, (self._spread, self._own)
                 self._inverse, self._weights = inverse, weights
@@ -181,6 +178,13 @@ def _terms(site: Site, cost: Cost) -> np.ndarray:
     """What time is made of: calls, products, products of activations, transforms, and elements moved."""
     moved = (cost.activation, site.rows * site.dim, cost.params)
     return np.array([1.0, cost.macs, cost.attention, cost.transform, *moved], dtype=float)
+
+
+def likelihood(covariance: np.ndarray, residual: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Logarithm of a Gaussian's density at the residual but for a constant, the inverse, and its product with it."""
+    inverse = np.linalg.inv(covariance)
+    weights = inverse @ residual
+    return -0.5 * float(residual @ weights + np.linalg.slogdet(covariance)[1]), inverse, weights
 
 
 def context_of(place: Place) -> Context:

@@ -21,7 +21,7 @@ from nas.core.architecture import Architecture
 from nas.core.errors import InputError
 from nas.core.space import Space
 from nas.core.spec import parse_one
-from nas.latency.operator_times import OperatorTimes, Sample, Time, context_of
+from nas.latency.operator_times import OperatorTimes, Sample, Time, context_of, likelihood
 from nas.latency.row import Row
 from nas.latency.table import Table
 from nas.model.plan import Place, places_of
@@ -131,10 +131,7 @@ class _Fit:
             spreads = np.array([*COMMON, *[factor] * operators, *[constant] * operators])
             scaled = features * spreads**2
             covariance = scaled @ features.T + common + np.diag((noise**2 + deviations**2) * ratios**2)
-            inverse = np.linalg.inv(covariance)
-            weights = inverse @ residual
-            _, logarithm = np.linalg.slogdet(covariance)
-            evidence = -0.5 * (residual @ weights + logarithm)
+            evidence, inverse, weights = likelihood(covariance, residual)
             if evidence > best:
                 best, self._spreads, self._noise = evidence, spreads, noise
                 self._inverse, self._weights, self._scaled = inverse, weights, scaled

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from nas.core.errors import InputError
-from nas.core.runs import write_whole
+from nas.core.runs import read_bounded, write_whole
 from nas.latency.device import Device
 from nas.latency.header import Header, read_header, same_reference
 from nas.latency.row import COLUMNS, NETWORK, Key, Row, key_of, now, read_row, rounded, tidy
@@ -126,7 +126,7 @@ class Table:
 def read_table(path: str | os.PathLike[str]) -> Table:
     """The table of a file; InputError naming file, line and rule if it is damaged, altered, too large or too new."""
     place = os.fspath(path)
-    lines = _sound_lines(_read(place), place)
+    lines = _sound_lines(read_bounded(path, MAX_BYTES, "a table"), place)
     start = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     header = _read_header(lines[2:start], place)
     rows_end = next((n for n in range(start, len(lines)) if lines[n].startswith("#")), len(lines))
@@ -162,19 +162,6 @@ def join(one: Table, two: Table) -> Table:
         if key not in rows or row.date > rows[key].date:
             rows[key] = row
     return Table(header, MappingProxyType(rows))
-
-
-def _read(place: str) -> bytes:
-    try:
-        with open(place, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror})", place=place) from None
-    except ValueError as error:  # a NUL in the path
-        raise InputError(f"the path is not legal ({error})", place=place) from None
-    if len(data) > MAX_BYTES:
-        raise InputError(f"a table has at most {MAX_BYTES} bytes", place=place)
-    return data
 
 
 def _sound_lines(data: bytes, place: str) -> list[str]:

@@ -74,7 +74,7 @@ def tables(where: Iterable[Path] | None = None) -> list[Found]:
 
 def listing(where: Iterable[Path] | None = None) -> list[dict[str, Any]]:
     """What there is, one row a file, for a person or for JSON."""
-    return [_listed(found) for found in tables(where)]
+    return [listed(found) for found in tables(where)]
 
 
 def left_open(request: Request) -> frozenset[str]:
@@ -128,7 +128,8 @@ def _size(found: tuple[Path, Table]) -> int:
     return len(found[1].rows)
 
 
-def _listed(found: Found) -> dict[str, Any]:
+def listed(found: Found) -> dict[str, Any]:
+    """One file, for a person or for JSON."""
     if found.table is None:
         return {"file": str(found.path), "damaged": found.damage}
     header, rows = found.table.header, found.table.rows.values()

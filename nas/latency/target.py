@@ -157,14 +157,28 @@ def resolve(text: str) -> Resolved:
         name = _fastest(request, notices)
     elif present and missing(name):
         raise InputError("the runtime is not installed", value=f"{name} (pip install {' '.join(missing(name))})")
-    precision = request.precision or runtime(name).PRECISIONS[0]
-    if request.precision is None and precision != "fp32":
-        notices.append(f"precision: {precision}, the default of {name} (another: precision=fp32)")
-    threads = 0 if request.kind == "gpu" else request.threads or 1
-    if threads > (usable_cores() or threads):
-        notices.append(f"threads: {threads} are more than the {usable_cores()} cores that this process may use")
-    target = Target(device, name, precision, threads, request.batch or 1, request.channels_last, request.graph)
+    target = _filled(request, name)
+    if request.precision is None and target.precision != "fp32":
+        notices.append(f"precision: {target.precision}, the default of {name} (another: precision=fp32)")
+    if target.threads > (usable_cores() or target.threads):
+        notices.append(f"threads: {target.threads} are more than the {usable_cores()} cores that this process may use")
     return Resolved(target, present, tuple(notices), request)
+
+
+def told_target(text: str) -> Target:
+    """The target of a device that is not here: the runtime is named, and need not be installed."""
+    request = parse_target(text)
+    if request.runtime is None:
+        raise InputError("times of another device need the runtime they were measured in: cpu:openvino", value=text)
+    return _filled(request, request.runtime)
+
+
+def _filled(request: Request, name: str) -> Target:
+    """One thread, one image, the runtime's own precision, the first GPU, where nothing was said."""
+    device = "cuda:0" if request.device == "gpu" else request.device
+    precision = request.precision or runtime(name).PRECISIONS[0]
+    threads = 0 if request.kind == "gpu" else request.threads or 1
+    return Target(device, name, precision, threads, request.batch or 1, request.channels_last, request.graph)
 
 
 def gpu_count() -> int:

@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nas.core.errors import InputError, nearest
-from nas.core.runs import read_json
+from nas.core.runs import read_bounded, read_json
 from nas.latency.device import Device, slug
 from nas.latency.header import NO_REFERENCE
 from nas.latency.row import FAILED, NETWORK, Row, json_text, now, read_count, read_number, tidy
@@ -226,13 +226,9 @@ def _time(values: Mapping[str, str], networks: _Networks, target: Target, place:
 
 def _read(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror})", place=str(path)) from None
+        text = read_bounded(path, MAX_BYTES, "a CSV").decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError("a CSV is UTF-8 text", place=str(path)) from None
-    if len(data) > MAX_BYTES or "\0" in text:
-        raise InputError(f"a CSV has at most {MAX_BYTES} bytes, and no zero byte", place=str(path))
+    if "\0" in text:
+        raise InputError("a CSV has no zero byte", place=str(path))
     return text.replace("\r\n", "\n")

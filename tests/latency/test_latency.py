@@ -66,6 +66,7 @@ def test_a_shipped_table_of_another_device_of_that_kind(folder: Path, digits: Sp
     table.write(folder / "shipped" / file_name(TARGET, other))
     latency = Latency("cpu:eager")
     assert latency.measured and "Another Processor" in latency.source
+    assert latency.reference_ms is None, "another device's milliseconds are not this one's"
     assert any("not on this machine" in notice for notice in latency.notices)
 
 
