@@ -20,6 +20,7 @@ Block = list[tuple[float, float]]  # seconds of candidate and reference, pair by
 
 DRIFT = 0.05  # a block whose reference differs by more from that of the other blocks is measured again
 BUSY = 0.15  # cores that others may keep busy before it is said
+WAITED = 0.05  # part of its time for which a call of one thread may wait for the processor
 RARE = 3  # blocks that may be measured again
 FEWEST = 6  # pairs; of fewer, not even the range of all holds the median in 95 of 100 cases
 
@@ -70,6 +71,26 @@ def wall(call: Call) -> float:
     return time.perf_counter() - start
 
 
+class OneThread:
+    """Seconds of one call of a single thread: the wall clock, or the processor's own time where the call had to wait.
+
+    A call that shares its core with another process is interrupted now and then, the longer the call the more often;
+    the processor's time leaves the interruptions out. Idle threads that spin never make a call longer than it was.
+    """
+
+    def __init__(self) -> None:
+        self.waits = 0
+
+    def __call__(self, call: Call) -> float:
+        before, start = time.process_time(), time.perf_counter()
+        call()
+        passed, worked = time.perf_counter() - start, time.process_time() - before
+        if passed <= (1 + WAITED) * worked:
+            return passed
+        self.waits += 1
+        return worked
+
+
 def compare(
     candidate: Call,
     reference: Call,
@@ -111,6 +132,8 @@ def compare(
     notes = list(seen.notes)
     if seen.others > BUSY:
         notes.append(f"busy: other processes kept {seen.others:.2f} cores busy")
+    if isinstance(stopwatch, OneThread) and stopwatch.waits:
+        notes.append(f"waited: {stopwatch.waits} calls shared their core and count with the processor's own time")
     if repeated:
         notes.append(f"drift: {repeated} blocks were measured again")
     if drift > DRIFT:

@@ -14,7 +14,6 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +23,7 @@ from nas.core.architecture import NONE, Architecture
 from nas.core.errors import InputError, nearest
 from nas.core.space import Space
 from nas.core.spec import Spec
+from nas.model.adding import add_gradients
 from nas.model.network import Network, Scale, skeleton
 from nas.ops.base import Crop, Operator, leading
 from nas.ops.catalogue import Catalogue, catalogue
@@ -136,9 +136,7 @@ class Supernet(nn.Module):
                 module._buffers[name] = view
         bound.leaves = leaves
         if train:
-            for module in bound.network.modules():
-                if type(module) is nn.Linear:
-                    module.forward = partial(_linear, module)  # type: ignore[method-assign]
+            add_gradients(bound.network)
 
     def _view(self, full: Tensor, key: str, crop: Crop, shape: tuple[int, ...], train: bool) -> Tensor:
         """One slice, kept: networks that share a slice share its leaf."""
@@ -240,45 +238,6 @@ class Supernet(nn.Module):
         for key in self._bank:
             safe = key.replace(".", "/")
             self._bank[key] = self.parameters_of[safe] if safe in self.parameters_of else self._buffers[safe]  # type: ignore[assignment]
-
-
-class _AddingLinear(torch.autograd.Function):
-    """A linear layer whose backward pass adds the weight's gradient straight into the memory that holds it.
-
-    Autograd would return the gradient of a slice of columns transposed, and adding that costs more than making it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        return nn.functional.linear(inputs, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("a network bound for training gives first gradients only: take others of `extract`")
-        inputs, weight = ctx.saved_tensors
-        of_inputs, of_bias = ctx.needs_input_grad[0], ctx.needs_input_grad[2]
-        if gradient.dtype is not weight.dtype:  # autocast
-            gradient = gradient.to(weight.dtype)
-        rows = gradient.flatten(0, -2) if gradient.dim() > 1 else gradient[None]
-        made = None
-        if ctx.needs_input_grad[1]:
-            columns = inputs.flatten(0, -2) if inputs.dim() > 1 else inputs[None]
-            if columns.dtype is not weight.dtype:
-                columns = columns.to(weight.dtype)
-            if weight.grad is None:
-                made = rows.t() @ columns
-            else:
-                weight.grad.addmm_(rows.t(), columns)
-        back = (gradient @ weight).to(inputs.dtype) if of_inputs else None
-        return back, made, rows.sum(0) if of_bias else None
-
-
-def _linear(module: nn.Linear, inputs: Tensor) -> Tensor:
-    """The forward pass of a linear layer bound for training."""
-    result: Tensor = _AddingLinear.apply(inputs, module.weight, module.bias)
-    return result
 
 
 def _same(one: Tensor, two: Tensor) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from nas.latency import clock, load
-from nas.latency.clock import BrokenClock, Limits, Reading, compare, summary, wall
+from nas.latency.clock import BrokenClock, Limits, OneThread, Reading, compare, summary, wall
 from nas.latency.load import Watch
 
 QUIET = Watch("/there/is/no/such/file")
@@ -262,6 +263,36 @@ def test_a_reading_says_that_the_machine_was_busy(machine):
     reading = compare(lambda: "c", lambda: "r", Limits(), made._stopwatch, watch=Busy())
     assert reading.others == 0.8
     assert reading.notes == ("stolen: the host took 0.30 cores", "busy: other processes kept 0.80 cores busy")
+
+
+def test_a_single_thread_that_waits_for_its_core_counts_its_own_time(monkeypatch):
+    passed = SimpleNamespace(wall=0.0, work=0.0)
+    fake = SimpleNamespace(perf_counter=lambda: passed.wall, process_time=lambda: passed.work)
+    monkeypatch.setattr(clock, "time", fake)
+
+    def call(wall: float, work: float) -> None:
+        passed.wall += wall
+        passed.work += work
+
+    stopwatch = OneThread()
+    assert stopwatch(lambda: call(1.0, 0.97)) == 1.0, "a call that hardly waited counts as the wall clock says"
+    assert stopwatch(lambda: call(1.0, 2.5)) == 1.0, "idle threads that spin do not make a call longer"
+    assert stopwatch.waits == 0
+    assert stopwatch(lambda: call(2.0, 1.0)) == 1.0 and stopwatch.waits == 1
+
+
+def test_a_shared_core_does_not_move_the_ratio_and_is_told():
+    lengths = {"c": 3_000_000, "r": 1_000_000}
+    limits = Limits(tolerance=0, min_pairs=8, max_pairs=8)
+    long, short = (partial(_wait, partial(sum, range(length))) for length in lengths.values())
+    reading = compare(long, short, limits, OneThread(), watch=QUIET)
+    assert 2 < reading.ratio < 4, "waiting has no part in it"
+    assert any(note.startswith("waited: ") for note in reading.notes)
+
+
+def _wait(call: Callable[[], object]) -> None:
+    time.sleep(0.02)
+    call()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the load of the machine is read from /proc/stat")

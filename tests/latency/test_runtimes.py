@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nas.core.architecture import Architecture
 from nas.core.errors import InputError
 from nas.latency import runtimes, subject
-from nas.latency.clock import wall
+from nas.latency.clock import OneThread, wall
 from nas.latency.runtimes import Unsupported
 from nas.latency.runtimes._refusal import refusing
 from nas.latency.subject import Subject
@@ -273,4 +273,5 @@ def test_a_runtime_that_is_not_installed_is_known_and_said_so(monkeypatch: pytes
 
 
 def test_the_stopwatch_of_a_processor_is_the_wall_clock() -> None:
-    assert runtimes.stopwatch(Target()) is wall
+    assert runtimes.stopwatch(Target(threads=2)) is wall
+    assert isinstance(runtimes.stopwatch(Target(threads=1)), OneThread)

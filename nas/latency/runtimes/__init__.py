@@ -64,9 +64,9 @@ def runtime(name: str) -> ModuleType:
 def stopwatch(target: Target) -> Stopwatch:
     """Seconds of one call on the target's device: the wall clock of a processor, the events of a GPU."""
     if target.kind == "cpu":
-        from nas.latency.clock import wall
+        from nas.latency.clock import OneThread, wall
 
-        return wall
+        return OneThread() if target.threads == 1 else wall
     from nas.latency.runtimes._cuda import events
 
     return partial(events, device=target.device)

@@ -50,10 +50,12 @@ class Projections(nn.Module):
 
     def triple(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the same rows: one product once fused."""
-        if self.joined is None:
-            return self.queries(x), self.keys(x), self.values(x)
-        q, k, v = self.joined(x).chunk(3, dim=-1)
+        q, k, v = self.project(x) if self.joined is None else self.joined(x).chunk(3, dim=-1)
         return self.split(q), self.split(k), self.split(v)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The three before heads are told apart; a supernet in training does it in one step."""
+        return self.q(x), self.k(x), self.v(x)
 
     def fuse(self) -> None:
         """Join the three projections into one, for operators that always want all three of the same rows."""
