@@ -9,9 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nas.core.architecture import Architecture
 from nas.core.errors import InputError
-from nas.core.space import Space
 from nas.latency import remote as elsewhere
 from nas.latency.clock import Limits
 from nas.latency.device import Device, this_device, versions
@@ -25,8 +23,8 @@ from nas.latency.tables import Found, file_name, listed, user_folder
 from nas.latency.tables import listing as list_tables
 from nas.latency.target import resolve, told_target
 from nas.latency.vendor import import_times, named_device
-from nas.model.reference import load_reference, reference_names
-from nas.model.spaces import load_named_space, shared_rules
+from nas.model.reference import named_network
+from nas.model.spaces import load_named_space
 
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 BUNDLED = 100  # networks of a bundle
@@ -66,7 +64,7 @@ def table(space_name: str, target_text: str, minutes: float, seed: int, command:
 
 def one_network(name: str, target_text: str, allow: Collection[str]) -> dict[str, Any]:
     """One network on the target: measured where the device is here, and what the table or data sheet says of it."""
-    latency, architecture = Latency(target_text, allow), network(name)
+    latency, architecture = Latency(target_text, allow), named_network(name)
     result: dict[str, Any] = {
         "network": name,
         "target": str(latency.target),
@@ -106,15 +104,6 @@ def bundle(
     named = _named(device, target_text)
     elsewhere.remote(host, Path(folder), say=say)
     return _kept(elsewhere.import_bundle(Path(folder), named, command))
-
-
-def network(name: str) -> Architecture:
-    """A reference network by name, or an architecture file."""
-    if name in reference_names():
-        return load_reference(name).architecture
-    if name.endswith((".yaml", ".yml")):
-        return Space.load(name, shared_rules()).only()
-    return load_reference(name).architecture  # says which names are near
 
 
 def text(result: dict[str, Any]) -> str:

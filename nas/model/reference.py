@@ -80,6 +80,13 @@ def load_reference(name: str) -> Reference:
     return Reference(name=name, architecture=space.only(), **space.notes)
 
 
+def named_network(name: str) -> Architecture:
+    """An architecture file, or a reference network by name."""
+    if name.endswith((".yaml", ".yml")):
+        return Space.load(name, shared_rules()).only()
+    return load_reference(name).architecture
+
+
 class Figure(NamedTuple):
     """A figure that a file states, ours beside it, and whether they agree as the file says they do."""
 
