@@ -93,7 +93,7 @@ def _variation(values: list[float]) -> float | None:
 
 def table(result: dict[str, Any]) -> str:
     """Text for a terminal."""
-    from nas.benching._table import text_table
+    from nas.reporting.text import text_table
 
     head = ["minute", "ratio", "ms", "pairs", "others", "notes"]
     rows = [

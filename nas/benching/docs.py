@@ -122,7 +122,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def _markdown(head: list[str], rows: list[list[Any]]) -> str:
-    from nas.benching._table import markdown_table
+    from nas.reporting.text import markdown_table
 
     return markdown_table(head, rows)
 

@@ -96,15 +96,15 @@ HEAD = ("network", "batch", "ms", "spread", "MACs/s", "of peak", "to timm", "fas
 
 def table(result: dict[str, Any]) -> str:
     """Text for a terminal."""
-    from nas.benching._table import text_table
+    from nas.reporting.text import text_table
 
     return f"{_title(result)}\n{text_table(HEAD, _cells(result))}\n{_summary(result)}"
 
 
 def markdown(result: dict[str, Any], command: str) -> str:
     """A report of this device."""
-    from nas.benching._table import markdown_table
     from nas.core.runs import environment
+    from nas.reporting.text import markdown_table
 
     told = environment()
     versions = ", ".join(f"{name} {version}" for name, version in told["packages"].items())

@@ -153,7 +153,7 @@ def timing(network: Any, kind: str, name: str, passes: int) -> dict[str, float]:
 
 def table(result: dict[str, Any]) -> str:
     """Text for a terminal."""
-    from nas.benching._table import text_table
+    from nas.reporting.text import text_table
 
     head = ["kind", "operator", "params", "MACs", "ms", "relative", "MACs/s", "of peak", "needs"]
     rows = [

@@ -178,7 +178,7 @@ def _features(architecture: Any, names: list[str]) -> list[float]:
 
 def table(result: dict[str, Any]) -> str:
     """Text for a terminal."""
-    from nas.benching._table import text_table
+    from nas.reporting.text import text_table
 
     rows = [
         [name, f"{found['median_error']:.1%}", f"{found['within_10']:.0%}", f"{found['spearman']:.3f}"]

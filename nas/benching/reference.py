@@ -66,7 +66,7 @@ def against_timm(reference: Any) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """Text for a terminal."""
-    from nas.benching._table import text_table
+    from nas.reporting.text import text_table
 
     head = ["network", "params", "published", "MACs", "published", "timm params", "timm MACs", "max diff", "agrees"]
     rows = []

@@ -126,7 +126,7 @@ def _exported(network: Any, image: Any, expected: Any) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """Text for a terminal."""
-    from nas.benching._table import text_table
+    from nas.reporting.text import text_table
 
     rows = [
         [row["space"], row["networks"], *(row[name] for name in CHECKS), row["seconds"]] for row in result["spaces"]

@@ -24,6 +24,7 @@ RUN_FILE = "run.json"
 MAX_JSON_BYTES = 256_000_000
 PACKAGES = ("torch", "timm", "optuna")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # what a killed `write_whole` leaves
 _PASSWORD = re.compile(r"((?<=://)[^/:@\s]*:)[^/\s]+(?=@)|([?&]password=)[^&\s]+", re.IGNORECASE)
 
 
@@ -60,7 +61,7 @@ def new_run(
     path = Path(root) / made_name
     try:
         path.mkdir(parents=True, exist_ok=True)
-        occupied = any(path.iterdir())
+        occupied = any(not _TEMPORARY.fullmatch(inside.name) for inside in path.iterdir())
     except OSError as error:
         raise InputError(f"the folder cannot be made ({error.strerror})", place=str(path)) from None
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -121,7 +122,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes | str) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise InputError(f"the file cannot be written ({error.strerror or error})", place=str(target)) from error
 
@@ -137,7 +138,7 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.close(file)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -14,6 +14,8 @@ from nas.latency.device import this_device, versions
 from nas.latency.predictor import MIN_NETWORKS, Prediction, Predictor
 from nas.latency.tables import ESTIMATED, choose, left_open
 from nas.latency.target import Target, resolve
+from nas.model.plan import Place
+from nas.ops.catalogue import catalogue
 
 ROOFLINE_DEVIATION = 0.5  # relative; a data sheet is good for an order of networks, hardly for their times
 
@@ -60,6 +62,17 @@ class Latency:
             return self._predictor.predict(architecture)
         ms = roofline.estimate(architecture, self._sheet, self.target).ms
         return Prediction(ms, ROOFLINE_DEVIATION * ms)
+
+    @property
+    def constant_ms(self) -> float:
+        """The part of every prediction that belongs to no operator; the others' parts are `place_ms`."""
+        return 0.0 if self._predictor is None else self._predictor.constant_ms
+
+    def place_ms(self, place: Place) -> float:
+        """What an operator adds to a prediction; InputError if the table has never seen it."""
+        if self._predictor is not None:
+            return self._predictor.place_ms(place)
+        return roofline.operator_ms(place.cost(catalogue()), roofline.sheet(self._sheet), self.target)[0]
 
     def unseen(self, architecture: Architecture) -> list[str]:
         """Operators of this network that the source knows nothing of."""

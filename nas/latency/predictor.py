@@ -32,6 +32,8 @@ MIN_NETWORKS = 8
 FACTORS = (0.02, 0.05, 0.1, 0.2, 0.4)  # spreads that are tried: of an operator's factor,
 CONSTANTS = (0.003, 0.01, 0.03, 0.1)  # of its constant (in reference networks),
 NOISES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)  # and of what the sum leaves out, relative
+BRANCHES = ("mixer", "feedforward")
+BRANCH = 0.1  # what a branch counts among the features
 COMMON = (0.5, 1.0, 0.05, 0.05)  # of the common factor, of a million elements moved, of a block, of the constant
 
 
@@ -80,6 +82,20 @@ class Predictor:
         ratio, deviation = self._fit.predict(*self.features(architecture))
         return Prediction(ratio * self._reference_ms, deviation * self._reference_ms)
 
+    @property
+    def constant_ms(self) -> float:
+        """The part of every prediction that no operator has; `place_ms` of its operators makes up the rest exactly."""
+        return float(self._fit.factors[3]) * self._reference_ms
+
+    def place_ms(self, place: Place) -> float:
+        """What an operator adds to the prediction of a network; InputError if the table has no row of it."""
+        time = self.times.at(place, place.cost(self._catalogue))
+        factors, column = self._fit.factors, len(COMMON) + self._columns[time.operator]
+        added = time.ratio * (1.0 + factors[0] + factors[column]) + factors[column + len(self._columns)]
+        if place.kind in BRANCHES:
+            added += factors[1] * moved(place) + factors[2] * BRANCH
+        return float(added + self._fit.shared(time)) * self._reference_ms
+
     def unseen(self, architecture: Architecture) -> list[str]:
         """Operators of a network that the table has no row of: their times are not guessed."""
         names = {(place.kind, place.spec.name) for place in places_of(self._catalogue, architecture)}
@@ -101,10 +117,15 @@ class Predictor:
             result[0] += time.ratio
             result[column] += time.ratio
             result[column + count] += 1.0
-            if place.kind in ("mixer", "feedforward"):
-                result[1] += place.site.rows * place.site.dim / 1e6
-                result[2] += 0.1
+            if place.kind in BRANCHES:
+                result[1] += moved(place)
+                result[2] += BRANCH
         return result, times
+
+
+def moved(place: Place) -> float:
+    """Elements, in millions, of the tokens that a branch is added to."""
+    return place.site.rows * place.site.dim / 1e6
 
 
 class _Fit:
@@ -137,6 +158,7 @@ class _Fit:
                 self._inverse, self._weights, self._scaled = inverse, weights, scaled
         predicted = ratios - self._weights / np.diag(self._inverse)
         self.left_out = predicted / ratios - 1
+        self.factors = self._scaled.T @ self._weights  # of the features, on top of the sum itself
 
     def predict(self, features: np.ndarray, places: list[Time]) -> tuple[float, float]:
         like = self._scaled @ features + self._sharing(places)
@@ -144,6 +166,10 @@ class _Fit:
         own = _Uses([places]).variance(self._times)
         variance = float((features * self._spreads) @ (features * self._spreads)) + own - like @ self._inverse @ like
         return float(mean), math.sqrt(max(variance, 0.0) + (self._noise * mean) ** 2)
+
+    def shared(self, time: Time) -> float:
+        """What whole networks taught of the error of an operator's time."""
+        return float(self._sharing([time]) @ self._weights)
 
     def _sharing(self, places: list[Time]) -> np.ndarray:
         """Covariance of the operators' errors of a network with those of every network of the fit."""

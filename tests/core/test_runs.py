@@ -317,3 +317,9 @@ def _python(code: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=check, timeout=60, env=environment
     )
+
+
+def test_a_run_killed_while_its_record_was_written_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".0123456789abcdef.tmp").write_text("half")
+    assert new_run(tmp_path, "run", {"a": 1}, []).config == {"a": 1}

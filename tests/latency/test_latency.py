@@ -90,3 +90,20 @@ def test_an_operator_that_the_table_has_not_seen(folder: Path, digits: Space) ->
     assert latency.unseen(architecture) == ["mixer separable"]
     with pytest.raises(InputError, match="no row of this operator"):
         latency.predict(architecture)
+
+
+@pytest.mark.parametrize("source", ["table", "data sheet"])
+def test_a_prediction_is_the_sum_of_what_its_operators_add(folder: Path, digits: Space, source: str) -> None:
+    if source == "table":
+        here = this_device(TARGET)
+        table = filled(islice(plan(digits), 300), empty(here, versions(TARGET)))
+        table.write(folder / file_name(TARGET, here))
+    latency = Latency("cpu:eager")
+    assert latency.measured == (source == "table")
+    random, checked = Random(3), 0
+    while checked < 10:
+        network = digits.sample(random)
+        if not latency.unseen(network):
+            checked += 1
+            added = sum(latency.place_ms(place) for place in places_of(OPERATORS, network))
+            assert latency.constant_ms + added == pytest.approx(latency.predict(network).ms, rel=1e-9)

@@ -1,0 +1,90 @@
+"""Train: a sandwich step of several networks against the stand-alone steps of the same networks (paired).
+
+A step is forward, backward and update. Ours shares one bank and one update; stand-alone, each network has its own
+optimiser. Losses are the same on both sides: the labels' cross-entropy, no in-place distillation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from random import Random
+from typing import Any
+
+HELP = "a sandwich step against the stand-alone steps of its networks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--space", default="tiny", help="space of the networks (default: tiny, AutoFormer's)")
+    parser.add_argument("--batch", type=int, default=8, help="images a step (default: 8)")
+    parser.add_argument("--networks", type=int, default=4, help="networks a step, two of them random (default: 4)")
+    parser.add_argument("--pairs", type=int, default=12, help="timed pairs of steps (default: 12)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """The ratio of their times, and what they are."""
+    import torch
+    from timm.optim._optim_factory import create_optimizer_v2
+
+    from nas.benching._timing import paired
+    from nas.core.errors import InputError
+    from nas.model.costs import Costs
+    from nas.model.extremes import extremes
+    from nas.model.spaces import load_named_space
+    from nas.model.supernet import Supernet
+    from nas.training.config import Networks, TrainConfig
+    from nas.training.data.batches import Batch
+    from nas.training.sampling import Draw
+    from nas.training.step import Step
+
+    if options.networks < 3:
+        raise InputError("a sandwich has the largest, the smallest and random networks", value=options.networks)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    space, random = load_named_space(options.space), Random(options.seed)
+    smallest, largest, _ = extremes(space)
+    drawn = [largest, smallest, *(space.sample(random) for _ in range(options.networks - 2))]
+    roles = ["largest", "smallest", *["random"] * (options.networks - 2)]
+    draws = tuple(Draw(architecture, role) for architecture, role in zip(drawn, roles, strict=True))
+    supernet = Supernet(space)
+    step = Step(supernet, TrainConfig(networks=Networks(inplace=False)))
+    images = torch.randn(options.batch, largest.channels, largest.input, largest.input)
+    batch = Batch(images, torch.randint(largest.classes, (options.batch,)))
+    update = create_optimizer_v2(supernet, "adamw", lr=1e-4, weight_decay=0.05)
+    alone = [supernet.extract(architecture).train() for architecture in drawn]
+    updates = [create_optimizer_v2(network, "adamw", lr=1e-4, weight_decay=0.05) for network in alone]
+
+    def sandwich() -> None:
+        step(0, batch, draws)
+        update.step()
+        supernet.zero_grad()
+
+    def stand_alone() -> None:
+        for network, own in zip(alone, updates, strict=True):
+            torch.nn.functional.cross_entropy(network(batch.images), batch.targets).backward()
+            own.step()
+            own.zero_grad()
+
+    found = paired(sandwich, stand_alone, options.pairs)
+    costs = Costs()
+    return {
+        "sandwich_ratio": found.ratio,
+        "sandwich_interval": [found.low, found.high],
+        "networks_per_step": len(draws),
+        "stand_alone_ms": found.second_ms,
+        "space": space.name,
+        "batch": options.batch,
+        "gmacs": [costs.cost(architecture).macs / 1e9 for architecture in drawn],
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Text for a terminal."""
+    low, high = result["sandwich_interval"]
+    each = ", ".join(f"{gmacs:.2f}" for gmacs in result["gmacs"])
+    return (
+        f"a sandwich step of {result['networks_per_step']} networks of {result['space']} ({each} GMACs), batch "
+        f"{result['batch']}: {result['sandwich_ratio']:.3f} ({low:.3f} to {high:.3f}) of their stand-alone steps "
+        f"({result['stand_alone_ms']:.0f} ms)"
+    )

@@ -1,0 +1,300 @@
+"""Extremes: the smallest and the largest network of a space, by cost or by any figure of an architecture.
+
+Costs add up over the parts of a network, each by its place alone, so a walk through the automaton's decisions needs to
+keep, of all beginnings that leave the same legality form and the same site, only the cheapest (or dearest): dynamic
+programming, exact. Where a space has too many such states (`mixed`: token counts times widths times forms), the walk
+keeps the best few at every decision, and the answer says that it is not proven. A figure that is not a cost is tried on
+every network of a small space; in a larger one it is climbed from the extremes by cost and from random networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from random import Random
+from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
+
+from nas.core.architecture import NONE, Architecture, Block, Stage
+from nas.core.automaton import Automaton, Node
+from nas.core.cost import NOTHING, Cost, weights
+from nas.core.decisions import Decision, build
+from nas.core.errors import InputError, nearest
+from nas.core.space import Space
+from nas.core.spec import Spec
+from nas.model.costs import Costs
+from nas.model.plan import block_plan, stage_site
+from nas.ops.base import FeedForward, Mixer, Position
+from nas.ops.catalogue import Catalogue, catalogue
+from nas.ops.parts.norms import norm_cost
+from nas.ops.site import Site
+
+STEPS = 4_000_000  # of an exact walk before it is narrowed: a few seconds
+EACH = 10  # steps that it takes to compute a move
+WIDTH = 48  # states kept at a decision of a narrowed walk
+SMALL = 4_000  # networks of a space of which each is looked at
+SAMPLES = 64  # random networks that a climb starts among
+TRIES = 400  # changes that a climb tries
+
+Measure = Callable[[Architecture], float]
+
+
+class Extremes(NamedTuple):
+    """The networks found; exact: proven to be the smallest and the largest."""
+
+    smallest: Architecture
+    largest: Architecture
+    exact: bool
+
+
+def extremes(space: Space, measure: str | Measure = "macs", operators: Catalogue | None = None) -> Extremes:
+    """The smallest and the largest network by a field of `Cost` (macs, params, ...) or by a function.
+
+    Deterministic; by a cost it is found once a space.
+    """
+    if not isinstance(measure, str):
+        return _tried(space, measure) if space.size <= SMALL else _climbed(space, measure, operators)
+    if measure not in Cost._fields:
+        raise InputError("no such cost", value=measure, nearest=nearest(measure, Cost._fields))
+    known, key = _FOUND.setdefault(space, {}), (measure, operators)
+    if key not in known:
+        known[key] = _walked(space, measure, operators or catalogue())
+    return known[key]
+
+
+_FOUND: WeakKeyDictionary[Space, dict[Any, Extremes]] = WeakKeyDictionary()
+
+
+class Walk(NamedTuple):
+    """What the cost of later parts depends on: the site of the stage's or block's entry, and what is open within it."""
+
+    site: Site
+    open: tuple[Any, ...] = ()
+
+
+class Meter:
+    """What each decision adds to a cost, as soon as it is known; in sum the cost of the network.
+
+    Only mixers, reductions, and positions that supply something to the mixer may count the heads of a block.
+    """
+
+    def __init__(self, space: Space, measure: str, operators: Catalogue):
+        self.operators = operators
+        self.field = Cost._fields.index(measure)
+        self.join: Callable[[int, int], int] = max if measure == "activation" else int.__add__
+        self.classes = space.template.classes
+        self.start = Walk(Site(space.template.channels, 0, 0, 0))
+        self._costs: dict[tuple[Any, ...], Cost] = {}
+
+    def step(self, walk: Walk, kind: str, value: Any) -> tuple[int, Walk]:
+        """What a decision adds, and what later ones depend on afterwards."""
+        cost, after = self._step(walk.site, walk.open, kind, value)
+        return cost[self.field], after
+
+    def _step(self, site: Site, open: tuple[Any, ...], kind: str, value: Any) -> tuple[Cost, Walk]:
+        match kind:
+            case "input":
+                return NOTHING, Walk(site._replace(height=value, width=value, tokens=value * value))
+            case "layout" | "repeat":
+                return NOTHING, Walk(site)
+            case "stage.dim" | "stage.class_token" | "stage.distill_token" | "stage.registers":
+                return NOTHING, Walk(site, (*open, value))
+            case "stage.embed":
+                return self._embed(site, value, *open)
+            case "stage.position":
+                return self._cost("position", value, site), Walk(site)
+            case "position" if not self._supplies(value):
+                return self._cost("position", value, site), Walk(site, (NONE,))
+            case "position" | "reduction":
+                return NOTHING, Walk(site, (*open, value))
+            case "end_norm":
+                return norm_cost(value, site.dim), Walk(site)
+            case "head":
+                return self._cost("head", value, site, classes=self.classes), Walk(site)
+        return self._block(site, open, kind, value)
+
+    def _embed(
+        self, site: Site, embed: Spec, dim: int, class_token: bool, distill_token: bool, registers: int
+    ) -> tuple[Cost, Walk]:
+        stage = Stage(embed, dim, (), class_token, distill_token, registers)
+        after = stage_site(self.operators, stage, site)
+        joining = weights((after.prefix - site.prefix) * dim)
+        return self._cost("embed", embed, site, dim=dim) + joining, Walk(after)
+
+    def _block(self, site: Site, open: tuple[Any, ...], kind: str, value: Any) -> tuple[Cost, Walk]:
+        """Within a block: the mixer decides the sites of all its parts; norms and scales are counted as parts come."""
+        if kind == "mixer":
+            position, reduction = open
+            plan = block_plan(self.operators, Block(value, position=position, reduction=reduction), site)
+            cost = self._cost("position", position, plan.entry) + self._cost("reduction", reduction, plan.reduction)
+            normed, added = self._parts(kind, value)
+            stands, exit = (at._replace(heads=0, head_dim=0) for at in (plan.feedforward, plan.exit))
+            open = (stands, exit, plan.out, normed, added)
+            return cost + self._cost("mixer", value, plan.mixer), Walk(site, open)
+        if kind == "feedforward":
+            stands, exit, out, norms, scales = open
+            normed, added = self._parts(kind, value)
+            open = (exit, out, norms + normed, scales + added)
+            return self._cost("feedforward", value, stands), Walk(site, open)
+        exit, out, norms, scales = open
+        if kind == "norm":
+            return norm_cost(value, site.dim).times(norms), Walk(site, (exit, out, 0, scales))
+        if kind == "residual":
+            return NOTHING, Walk(site, (exit, out, norms, 1 if value == "joint" else scales))
+        if kind == "layer_scale":
+            cost = NOTHING if value is None else weights(scales * site.dim)
+            return cost, Walk(site, (exit, out, norms, 0))
+        assert kind == "exit", kind
+        return self._cost("exit", value, exit, classes=self.classes), Walk(out)
+
+    def _supplies(self, position: Spec) -> bool:
+        """Whether a position operator leaves something to the mixer, so that its cost depends on the heads."""
+        if position is NONE:
+            return False
+        return bool(cast(type[Position], self.operators.get("position", position.name)).supplies)
+
+    def _parts(self, kind: str, spec: Spec) -> tuple[int, int]:
+        """Norms before an operator and scales after it."""
+        if spec is NONE:
+            return 0, 0
+        cls = self.operators.get(kind, spec.name)
+        assert issubclass(cls, (Mixer, FeedForward))
+        return int(cls.normed), int(cls.residual)
+
+    def _cost(self, kind: str, spec: Spec, site: Site, **context: int) -> Cost:
+        if spec is NONE:
+            return NOTHING
+        key = (kind, spec, site, *context.values())
+        cost = self._costs.get(key)
+        if cost is None:
+            cls = self.operators.get(kind, spec.name)
+            cost = self._costs[key] = cls.cost(site, **context, **dict(spec.knobs))
+        return cost
+
+
+def _walked(space: Space, measure: str, operators: Catalogue) -> Extremes:
+    """By dynamic programming; with few states at a decision where there would be too many."""
+    automaton, meter = space._automaton, Meter(space, measure, operators)
+    nodes, costs = list(_in_order(automaton.root())), Costs(operators)
+    found, exact = [], True
+    for sign in (1, -1):
+        moves = Moves(automaton, meter, sign)
+        best = _best(automaton, moves, nodes, width=0) if exact else None
+        if best is None:
+            exact, best = False, _best(automaton, moves, nodes, width=WIDTH)
+        assert best is not None
+        found.append(build(best[1], space.template))
+        exact = exact and best[0] == getattr(costs.cost(found[-1]), measure)
+    return Extremes(found[0], found[1], exact)
+
+
+class Moves:
+    """What the options of a decision lead to from a state, and what they add, each computed once.
+
+    A state is the number of a legality form with a walk. Of options that lead to the same state, only the best stays.
+    """
+
+    def __init__(self, automaton: Automaton, meter: Meter, sign: int):
+        self.automaton, self.meter, self.sign = automaton, meter, sign
+        self.states: list[tuple[Any, Walk]] = [(automaton.start(), meter.start)]
+        self.computed = 0
+        self._numbers = {self.states[0]: 0}
+        self._options: dict[tuple[Any, ...], int] = {}
+        self._moves: dict[tuple[Any, ...], list[tuple[int, int, Any]]] = {}
+
+    def of(self, node: Node, state: int) -> list[tuple[int, int, Any]]:
+        """(state after, what is added, option)."""
+        options = self._options.setdefault(node.options, len(self._options))
+        key = (state, node.kind, options)
+        moves = self._moves.get(key)
+        if moves is None:
+            moves = self._moves[key] = list(self._compute(node, *self.states[state]))
+        return moves
+
+    def _compute(self, node: Node, form: Any, walk: Walk) -> Iterable[tuple[int, int, Any]]:
+        best: dict[Any, tuple[int, int, Any]] = {}
+        kind, offered = node.kind, self.automaton.offered(node, form)
+        self.computed += len(offered)
+        for option in offered:
+            after = self.automaton.advance(form, kind, option)
+            if after is None:
+                continue
+            added, then = self.meter.step(walk, kind, option)
+            state = self._numbers.setdefault((after, then), len(self.states))
+            if state == len(self.states):
+                self.states.append((after, then))
+            key = (state, option) if node.branches else state
+            if key not in best or self.sign * added < self.sign * best[key][1]:
+                best[key] = (state, added, option)
+        return best.values()
+
+
+def _best(automaton: Automaton, moves: Moves, nodes: list[Node], width: int) -> tuple[int, list[Decision]] | None:
+    """The cost and the decisions of the best network, keeping `width` states at each decision.
+
+    Width 0 keeps them all and is exact; None where that takes more than `STEPS`.
+    """
+    layers: dict[Any, dict[int, tuple[int, Any]]] = {nodes[0].key: {0: (0, None)}}
+    sign, join, known, tried = moves.sign, moves.meter.join, moves.states, 0
+    for node in nodes:
+        layer = layers.pop(node.key, {})
+        states = [item for item in layer.items() if automaton.count(node, known[item[0]][0])]
+        if width and len(states) > width:
+            states = sorted(states, key=lambda item: sign * item[1][0])[:width]
+        for state, (cost, path) in states:
+            for after, added, option in moves.of(node, state):
+                tried += 1
+                follow = node.follow(option)
+                into = layers.setdefault(follow.key if follow else (), {})
+                total = join(cost, added)
+                held = into.get(after)
+                if held is None or sign * total < sign * held[0]:
+                    into[after] = (total, (path, node.kind, option))
+            if not width and tried + EACH * moves.computed > STEPS:
+                return None
+    total, last = min(layers[()].values(), key=lambda item: sign * item[0])
+    decisions = []
+    while last is not None:
+        last, kind, option = last
+        decisions.append(Decision("", kind, option))
+    return total, decisions[::-1]
+
+
+def _in_order(root: Node) -> Iterator[Node]:
+    """Every decision before those that may follow it."""
+    left: list[Node] = []
+    seen = {root.key}
+
+    def descend(node: Node) -> None:
+        for option in node.options if node.branches else node.options[:1]:
+            follow = node.follow(option)
+            if follow is not None and follow.key not in seen:
+                seen.add(follow.key)
+                descend(follow)
+        left.append(node)
+
+    descend(root)
+    return reversed(left)
+
+
+def _tried(space: Space, measure: Measure) -> Extremes:
+    """By looking at every network."""
+    found = [(measure(architecture), architecture) for architecture in space.every()]
+    smallest, largest = (end(found, key=lambda pair: pair[0])[1] for end in (min, max))
+    return Extremes(smallest, largest, True)
+
+
+def _climbed(space: Space, measure: Measure, operators: Catalogue | None) -> Extremes:
+    """By changes of one decision and more, from the best of the extremes by cost and of random networks."""
+    chance = Random(0)
+    starts = [found for cost in ("macs", "params") for found in extremes(space, cost, operators)[:2]]
+    starts += [space.sample(chance) for _ in range(SAMPLES)]
+    valued, ends = [(measure(architecture), architecture) for architecture in starts], []
+    for sign in (1, -1):
+        value, held = min(valued, key=lambda pair: sign * pair[0])
+        for number in range(TRIES):
+            changed = space.mutate(held, chance, rate=0.1 if number % 2 else 0.0)
+            other = measure(changed)
+            if sign * other < sign * value:
+                value, held = other, changed
+        ends.append(held)
+    return Extremes(ends[0], ends[1], False)
