@@ -1,6 +1,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 PYTEST_ARGS ?=
+ARGS ?= --target cpu --budget 2GFLOPs
 
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python -m
@@ -10,7 +11,7 @@ RUN := $(VENV)/bin/python -m
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: VENV ($(VENV)), PYTHON ($(PYTHON), 3.11 or newer), PYTEST_ARGS (make test PYTEST_ARGS='-k space')"
+	@echo "Variables: VENV ($(VENV)), PYTHON ($(PYTHON), 3.11 or newer), PYTEST_ARGS (make test PYTEST_ARGS='-k space'), ARGS"
 
 # The stamp is made last, so that an interrupted installation is taken up again.
 $(INSTALLED): pyproject.toml
@@ -20,8 +21,8 @@ $(INSTALLED): pyproject.toml
 
 install: $(INSTALLED) ## make the environment (about two minutes, 6 GB)
 
-search: $(INSTALLED) ## the reference benchmark for now: the search door (nas.search) is not there yet
-	$(RUN) nas.bench reference
+search: $(INSTALLED) ## search the flagship space on this machine: ARGS='--target gpu --budget 2GFLOPs'
+	$(RUN) nas.search $(ARGS)
 
 # One thread a worker: two workers with all cores each are slower than two with one.
 test: $(INSTALLED) ## run the tests

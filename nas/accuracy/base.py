@@ -48,13 +48,17 @@ class Setting:
 
     Networks are made for images of S pixels: where that is not an architecture's own size, it is scored as it would be
     built for S, which keeps widths, depths and operators and shortens the token sequence. Fresh weights depend on
-    (seed, architecture) alone, never on what was scored before.
+    (seed, architecture) alone, never on what was scored before. What is trained has a run of nas.train to start from,
+    a number of steps, and a folder that keeps results.
     """
 
     images: Tensor
     labels: Tensor
     seed: int = 0
     device: str = "cpu"
+    run: str | None = None
+    steps: int = 200
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)

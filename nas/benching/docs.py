@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 HELP = "write the generated tables of README.md and docs/"
-FILES = ("README.md", "docs/operators.md", "docs/reference.md")
+FILES = ("README.md", "docs/operators.md", "docs/reference.md", "docs/training.md", "docs/search.md", "docs/latency.md")
 _MARK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -112,12 +115,67 @@ def references() -> str:
     return _markdown(head, rows)
 
 
+def flags(door: str) -> str:
+    """The command line of a door."""
+    parser = importlib.import_module(f"nas.{door}").parser()
+    rows = []
+    for action in parser._actions:
+        if action.help != argparse.SUPPRESS and action.dest != "help":
+            value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
+            rows.append([f"`{action.option_strings[0]}{value}`", action.help])
+    return _markdown(["flag", "meaning"], rows)
+
+
+def keys(model: Any, before: str = "") -> str:
+    """Every key of a configuration with its value where nothing is told."""
+    return _markdown(["key", "default"], [[f"`{key}`", f"`{value}`"] for key, value in _keys(model, before)])
+
+
+def _keys(model: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    from pydantic import BaseModel
+
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from _keys(type(default), f"{before}{name}.")
+        else:
+            yield before + name, "required" if field.is_required() else json.dumps(default)
+
+
+def train_keys() -> str:
+    """Of nas.train."""
+    from nas.training.config import TrainConfig
+
+    return keys(TrainConfig)
+
+
+def search_keys() -> str:
+    """Of nas.search."""
+    from nas.searching.config import SearchConfig
+
+    return keys(SearchConfig)
+
+
+def estimators() -> str:
+    """Every estimator of accuracy."""
+    from nas.accuracy import estimators
+
+    rows = [[f"`{name}`", cls.kind, cls.unit, cls.about] for name, cls in estimators().items()]
+    return _markdown(["name", "kind", "unit", "what it is"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "bench": bench_help,
     "spaces": spaces,
     "operators": operators,
     "operator_counts": operator_counts,
     "references": references,
+    "train_flags": partial(flags, "train"),
+    "search_flags": partial(flags, "search"),
+    "measure_flags": partial(flags, "measure"),
+    "train_keys": train_keys,
+    "search_keys": search_keys,
+    "estimators": estimators,
 }
 
 

@@ -18,16 +18,16 @@ class Distinct:
     """The different networks of an automaton."""
 
     def __init__(self, automaton: Automaton):
-        self._automaton = automaton
+        self.automaton = automaton
         self._counts: dict[tuple[Any, Any], int] = {}
 
     def count(self) -> int:
         """Their exact number."""
-        return self._count(self._visible([self._automaton.root()]), self._automaton.start())
+        return self._count(self._visible([self.automaton.root()]), self.automaton.start())
 
     def draw(self, random: Random) -> list[Decision]:
         """The visible decisions, without places, of one network; all networks are equally likely."""
-        nodes, form = self._visible([self._automaton.root()]), self._automaton.start()
+        nodes, form = self._visible([self.automaton.root()]), self.automaton.start()
         path: list[Decision] = []
         while None not in nodes:
             moves = self._moves(nodes, form)
@@ -43,7 +43,7 @@ class Distinct:
             count = int(None in nodes)
             for _, values, follow, after in self._moves(nodes, form):
                 count += len(values) * self._count(follow, after)
-            keep(self._counts, key, count, place=self._automaton.template.name)
+            keep(self._counts, key, count, place=self.automaton.template.name)
         return count
 
     def _visible(self, nodes: Iterable[Node | None]) -> tuple[Node | None, ...]:
@@ -60,7 +60,7 @@ class Distinct:
 
     def _moves(self, nodes: tuple[Node | None, ...], form: Any) -> list[tuple[str, tuple[Any, ...], Any, Any]]:
         """(kind, values, nodes after, form after): values that lead to the same place stand together."""
-        automaton = self._automaton
+        automaton = self.automaton
         moves: dict[Any, tuple[str, list[Any], Any, Any]] = {}
         kinds = {node.kind for node in nodes if node is not None}
         for kind in sorted(kinds):

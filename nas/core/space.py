@@ -34,8 +34,8 @@ class Space:
         self.rules = rules
         self.name = template.name
         self.notes = template.notes
-        self._automaton = Automaton(template, rules)
-        self._distinct = Distinct(self._automaton)
+        self.automaton = Automaton(template, rules)
+        self._distinct = Distinct(self.automaton)
 
     @classmethod
     def load(cls, path: str | Path, rules: Rules) -> Space:
@@ -46,7 +46,7 @@ class Space:
     def parse(cls, document: Any, rules: Rules, place: str = "space") -> Space:
         """The space of a parsed document."""
         space = cls(parse_template(document, rules, place), rules)
-        automaton = space._automaton
+        automaton = space.automaton
         try:
             count = automaton.count(automaton.root(), automaton.start())
         except InputError as error:
@@ -76,6 +76,10 @@ class Space:
         def choose(place: str, node: Node, alive: Sequence[Any]) -> Any:
             return _balanced(random, alive)
 
+        return self.walk(choose)
+
+    def walk(self, choose: Chooser) -> Architecture:
+        """The network of the decisions that `choose(place, node, options)` takes where several options are left."""
         return build(self._walk(choose), self.template)
 
     def decisions(self, architecture: Architecture) -> list[Decision] | None:
@@ -83,8 +87,8 @@ class Space:
         if architecture.classes != self.template.classes or architecture.channels != self.template.channels:
             return None
         path: list[Decision] = []
-        start = self._automaton.start()
-        return path if self._match(self._automaton.root(), start, architecture, Cursor(), path, set()) else None
+        start = self.automaton.start()
+        return path if self._match(self.automaton.root(), start, architecture, Cursor(), path, set()) else None
 
     def __contains__(self, architecture: Architecture) -> bool:
         return self.decisions(architecture) is not None
@@ -104,7 +108,7 @@ class Space:
                     return _balanced(random, others or alive)
                 return old if old in alive else _balanced(random, alive)
 
-            return build(self._walk(choose), self.template)
+            return self.walk(choose)
 
         open_places = self._open_places(parent)
         for target in random.sample(open_places, len(open_places)):
@@ -125,11 +129,11 @@ class Space:
             inherited = [p[place] for p in parents if place in p and p[place] in alive]
             return random.choice(inherited) if inherited else _balanced(random, alive)
 
-        return build(self._walk(choose), self.template)
+        return self.walk(choose)
 
     def every(self) -> Iterator[Architecture]:
         """Every path's network, for small spaces (a network comes once for each way of repeating that makes it)."""
-        automaton = self._automaton
+        automaton = self.automaton
 
         def paths(node: Node | None, form: Any, cursor: Cursor, path: tuple[Decision, ...]) -> Iterator[Architecture]:
             if node is None:
@@ -144,7 +148,7 @@ class Space:
 
     def reachable(self) -> Iterator[tuple[str, str, tuple[Any, ...], Any]]:
         """(place, kind, values, form) of every decision that some network of the space takes."""
-        automaton = self._automaton
+        automaton = self.automaton
         seen: set[tuple[Any, Any, Cursor]] = set()
         waiting: list[tuple[Node, Any, Cursor]] = [(automaton.root(), automaton.start(), Cursor())]
         while waiting:
@@ -161,7 +165,7 @@ class Space:
 
     def _walk(self, choose: Chooser) -> list[Decision]:
         """A path on which `choose` takes every decision with more than one option left."""
-        automaton = self._automaton
+        automaton = self.automaton
         node: Node | None = automaton.root()
         form, cursor, path = automaton.start(), Cursor(), []
         while node is not None:
@@ -203,12 +207,12 @@ class Space:
             return cursor.complete(wanted)
         if (node.key, form, cursor) in failed:
             return False
-        options = self._automaton.offered(node, form)
+        options = self.automaton.offered(node, form)
         if node.kind not in ("layout", "repeat"):
             value = cursor.read(wanted, node.kind)
             options = (value,) if value in options else ()
         for option in options:
-            after = self._automaton.advance(form, node.kind, option)
+            after = self.automaton.advance(form, node.kind, option)
             if after is None:
                 continue
             path.append(Decision(cursor.place(node), node.kind, option))

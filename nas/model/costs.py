@@ -39,14 +39,15 @@ class Costs:
         site = input_site(architecture)
         found: list[Cost] = []
         for stage in architecture.stages:
-            site = self._stage(stage, site, found)
+            site = self.stage(stage, site, found)
             for block in stage.blocks:
-                site = self._block(block, site, architecture.classes, found)
+                site = self.block(block, site, architecture.classes, found)
             found.append(norm_cost(stage.end_norm, stage.dim))
         head = self._context("head", architecture.head, site, classes=architecture.classes)
         return [*found, head]
 
-    def _stage(self, stage: Stage, site: Site, found: list[Cost]) -> Site:
+    def stage(self, stage: Stage, site: Site, found: list[Cost]) -> Site:
+        """Add the cost of a stage before its blocks; the site of the first."""
         key = (stage.embed, stage.dim, stage.class_token, stage.distill_token, stage.registers, stage.position, site)
         kept = self._kept.get(key)
         if kept is None:
@@ -58,8 +59,8 @@ class Costs:
         found.append(kept[0])
         return kept[1]
 
-    def _block(self, block: Block, site: Site, classes: int, found: list[Cost]) -> Site:
-        """The same walk as `nas.model.plan.block_plan`, over kept costs."""
+    def block(self, block: Block, site: Site, classes: int, found: list[Cost]) -> Site:
+        """Add the costs of a block; the site after it. The walk of `nas.model.plan.block_plan`, over kept costs."""
         heads, head_dim, fixed = self._frame(block, site.dim)
         found.append(fixed)
         entry = site._replace(heads=heads, head_dim=head_dim) if heads else site

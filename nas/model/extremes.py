@@ -173,7 +173,7 @@ class Meter:
 
 def _walked(space: Space, measure: str, operators: Catalogue) -> Extremes:
     """By dynamic programming; with few states at a decision where there would be too many."""
-    automaton, meter = space._automaton, Meter(space, measure, operators)
+    automaton, meter = space.automaton, Meter(space, measure, operators)
     nodes, costs = list(_in_order(automaton.root())), Costs(operators)
     found, exact = [], True
     for sign in (1, -1):

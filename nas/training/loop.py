@@ -81,14 +81,14 @@ class Training:
         self.done = 0  # steps
         self.saved = -1  # the step of the newest checkpoint
 
-    def run(self, resume: bool, shown: bool = True) -> dict[str, Any]:
+    def run(self, resume: bool, shown: bool = True, test: bool = True) -> dict[str, Any]:
         """Train; the figures at the end. SystemExit 143 or 130 after a signal, with a checkpoint."""
         try:
-            return self._run(resume, shown)
+            return self._run(resume, shown, test)
         finally:
             self.checkpoints.close()
 
-    def _run(self, resume: bool, shown: bool) -> dict[str, Any]:
+    def _run(self, resume: bool, shown: bool, test: bool) -> dict[str, Any]:
         fresh: int | None = None
         if resume:
             saved = self._newest()
@@ -116,7 +116,7 @@ class Training:
                     tracker.close()
                 fresh = self.done
             self._save()
-            return self._figures(progress, time.monotonic() - began)
+            return self._figures(progress, time.monotonic() - began, test)
 
     def _finished(self, began: float) -> bool:
         minutes = self.config.minutes
@@ -235,9 +235,11 @@ class Training:
             found[f"{split}_accuracy_{name}"] = evaluate(network, data, split).accuracy
         return found
 
-    def _figures(self, progress: Progress, seconds: float) -> dict[str, Any]:
-        """What the run comes to, on the search and the test split."""
-        found = {**self._evaluate("search", self.data), **self._evaluate("test", open_test(self.data))}
+    def _figures(self, progress: Progress, seconds: float, test: bool) -> dict[str, Any]:
+        """What the run comes to, on the search split and, if wanted, the test split."""
+        found = self._evaluate("search", self.data)
+        if test:
+            found |= self._evaluate("test", open_test(self.data))
         progress.say(", ".join(f"{name} {value:.4f}" for name, value in found.items()))
         finished = self.done >= self.config.steps
         return {"step": self.done, "finished": finished, "seconds": seconds, "restores": self.guard.restores, **found}

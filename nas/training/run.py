@@ -26,8 +26,12 @@ def train(
     resume: bool = False,
     say: Callable[[str], None] = lambda line: None,
     shown: bool = True,
+    test: bool = True,
 ) -> dict[str, Any]:
-    """Train in `root/name/` on this process of a group; the figures, which also stand in its result.json."""
+    """Train in `root/name/` on this process of a group; the figures, which also stand in its result.json.
+
+    test: whether the test split is looked at, at the end. A search never does.
+    """
     stored = config.model_dump(mode="json")
     if resume:
         _same_run(Path(root) / str(name), stored)
@@ -41,7 +45,7 @@ def train(
         for note in begun.notes:
             say(note)
     folder = Path(group.agree(made))
-    figures = Training(config, begun, data, folder, group).run(resume, shown)
+    figures = Training(config, begun, data, folder, group).run(resume, shown, test)
     result = {"run": str(folder), **figures}
     if group.rank == 0:
         write_json(folder / RESULT, result)

@@ -444,7 +444,7 @@ def test_knobs_of_a_reduction_leave_one_form() -> None:
     few = Space.parse(file({"reduction": "evit(keep=[0.5])"}, {}), shared_rules())
     many = Space.parse(file({"reduction": "evit(keep=[0.5, 0.6, 0.7, 0.8, 0.9])"}, {}), shared_rules())
     assert many.size == 5 * few.size
-    assert len(many._automaton._counts) == len(few._automaton._counts)
+    assert len(many.automaton._counts) == len(few.automaton._counts)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""Contest: Optuna samplers on objectives whose values are known, counted by the networks that they evaluate.
+
+For benchmarks. A network that a sampler proposes again is answered from what is known and counts nothing, which favours
+samplers that repeat themselves.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import optuna
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+
+from nas.accuracy.base import Estimate
+from nas.core.architecture import Architecture
+from nas.core.errors import InputError, nearest
+from nas.core.space import Space
+from nas.core.units import Budget
+from nas.model.costs import Costs
+from nas.searching.evolution import EvolutionSampler
+from nas.searching.genome import suggest
+from nas.searching.objective import Objective
+from nas.searching.proposing import Proposer
+from nas.searching.ranking import Ranker
+from nas.searching.samplers import POPULATION, Inheriting, sampler
+from nas.searching.storage import silent
+from nas.searching.study import facts_of, open_study
+from nas.searching.workers import Dead, Worker
+
+NAMES = ("random", "nsga2", "nsga2_inheriting", "tpe", "evolution")
+OBJECTIVES = ("accuracy", "macs")
+DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
+REPEATS = 3  # trials for each evaluation, at most
+
+
+def evaluated(
+    name: str, space: Space, ranker: Ranker, accuracy: Callable[[Architecture], float], evaluations: int, seed: int
+) -> list[tuple[float, float]]:
+    """(accuracy, macs) of the different networks that a sampler evaluates, in order.
+
+    random, nsga2 and tpe are Optuna's samplers with their defaults; nsga2_inheriting is its NSGA-II with children that
+    inherit the parameters that only some networks have; evolution is the project's own. Fewer than asked for where the
+    sampler comes up with no others in REPEATS times as many trials.
+    """
+    known: dict[str, tuple[float, float]] = {}
+    with silent():
+        study = optuna.create_study(directions=list(DIRECTIONS), sampler=_sampler(name, space, ranker, seed))
+        for _ in range(REPEATS * evaluations):
+            trial = study.ask()
+            architecture = suggest(trial, space)
+            if architecture.digest not in known:
+                macs = float(ranker.figures_of([ranker.segments(architecture)]).macs[0])
+                known[architecture.digest] = (accuracy(architecture), macs)
+            study.tell(trial, known[architecture.digest])
+            if len(known) == evaluations:
+                break
+    return list(known.values())
+
+
+def rates(
+    name: str, space: Space, accuracy: Callable[[Architecture], float], trials: int, seed: int = 0
+) -> tuple[float, float]:
+    """Trials a second of the whole loop, and of Optuna's bare `optimize` with the same sampler, each on a SQLite file
+    of its own, with accuracies that cost nothing."""
+    objective = Objective(space, OBJECTIVES, Budget(), _Given(accuracy))
+    with tempfile.TemporaryDirectory() as folder, silent():
+        facts = facts_of({}, OBJECTIVES, sampler=name)
+        opened = open_study(f"sqlite:///{folder}/loop.db", "loop", DIRECTIONS, facts, Dead(objective))
+        proposer = Proposer(opened.study, objective, sampler(name, space), seed)
+        start = time.perf_counter()
+        Worker(opened, objective, proposer).work(trials)
+        whole = trials / (time.perf_counter() - start)
+        bare = optuna.create_study(
+            storage=f"sqlite:///{folder}/bare.db",
+            directions=list(DIRECTIONS),
+            sampler=sampler(name, space)(seed),
+        )
+        costs = Costs()
+
+        def evaluate(trial: optuna.Trial) -> tuple[float, float]:
+            architecture = suggest(trial, space)
+            return accuracy(architecture), float(costs.cost(architecture).macs)
+
+        start = time.perf_counter()
+        bare.optimize(evaluate, n_trials=trials)
+        own = trials / (time.perf_counter() - start)
+    return whole, own
+
+
+class _Given(NamedTuple):
+    """An accuracy estimator that looks figures up."""
+
+    accuracy: Callable[[Architecture], float]
+
+    def estimate(self, architecture: Architecture) -> Estimate:
+        return Estimate(self.accuracy(architecture))
+
+
+def _sampler(name: str, space: Space, ranker: Ranker, seed: int) -> BaseSampler:
+    makes: dict[str, Callable[[], Any]] = {
+        "random": lambda: RandomSampler(seed=seed),
+        "nsga2": lambda: NSGAIISampler(seed=seed),
+        "nsga2_inheriting": lambda: Inheriting(NSGAIISampler, POPULATION, seed),
+        "tpe": lambda: TPESampler(seed=seed),
+        "evolution": lambda: EvolutionSampler(space, ranker, seed, objectives=OBJECTIVES),
+    }
+    if name not in makes:
+        raise InputError("unknown sampler", value=name, nearest=nearest(name, makes))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*experimental")
+        return makes[name]()
