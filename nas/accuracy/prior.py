@@ -34,7 +34,7 @@ class Fit:
     """The prior without some folds of published networks and some truths."""
 
     def __init__(self, without: Collection[str] = ()):
-        known = {one.fold for one in published()} | set(TRUTHS)
+        known = {one.fold for one in published()} | set(truth_names())  # of those, it knows TRUTHS
         for name in without:
             if name not in known:
                 raise InputError(

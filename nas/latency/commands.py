@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nas.core.errors import InputError
+from nas.core.progress import Progress as Shown
 from nas.latency import remote as elsewhere
 from nas.latency.clock import Limits
 from nas.latency.device import Device, this_device, versions
@@ -26,7 +25,6 @@ from nas.latency.vendor import import_times, named_device
 from nas.model.reference import named_network
 from nas.model.spaces import load_named_space
 
-EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 BUNDLED = 100  # networks of a bundle
 ONE = Limits(tolerance=0.003, min_pairs=40, max_pairs=400, seconds=20.0)
 Say = Callable[[str], None]
@@ -58,7 +56,13 @@ def table(space_name: str, target_text: str, minutes: float, seed: int, command:
             say(f"beginning {path}: the reference network and the device's ceilings first")
             held = new_table(target, worker, command)
             held.write(path)
-        held = profile(held, path, plan(space, seed), worker, minutes, _Teller(say))
+        with Shown(60 * minutes, "second", "") as shown:
+
+            def told(now: Progress) -> None:
+                what = "network" if now.last.place is None else str(now.last.place.spec)
+                shown.update(now.seconds, operators=now.rows, networks=now.networks, failed=now.failed, last=what)
+
+            held = profile(held, path, plan(space, seed), worker, minutes, told)
     return {"table": listed(Found(path, held)), **_quality(held)}
 
 
@@ -124,28 +128,6 @@ def text(result: dict[str, Any]) -> str:
     elif "predictor" in result:
         lines.append(f"predictor: {result['predictor']}")
     return "\n".join(lines)
-
-
-class _Teller:
-    """Says how far a profile is: every so often, and on a terminal on one line."""
-
-    def __init__(self, say: Say):
-        self._say, self._last = say, 0.0
-
-    def __call__(self, now: Progress) -> None:
-        every = 0.5 if sys.stderr.isatty() else EVERY
-        if time.monotonic() - self._last < every:
-            return
-        self._last = time.monotonic()
-        what = "network" if now.last.place is None else str(now.last.place.spec)
-        line = (
-            f"{now.rows} operators, {now.networks} networks, {now.failed} failed; "
-            f"{now.seconds / 60:.1f} min, {now.left / 60:.1f} min left; {what}"
-        )
-        if sys.stderr.isatty():
-            print(f"\r\033[K{line[:110]}", end="", file=sys.stderr, flush=True)
-        else:
-            self._say(line)
 
 
 def _kept(made: Table) -> dict[str, Any]:

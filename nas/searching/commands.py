@@ -6,8 +6,10 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 
 from nas.core.errors import InputError
+from nas.core.progress import Progress
 from nas.core.runs import new_run
 from nas.core.units import parse_budget
 from nas.latency.latency import Latency
@@ -27,20 +29,30 @@ def search(config: SearchConfig, root: str, name: str | None, resume: bool, comm
     """Search, measure the front again, write and show it; the exit code."""
     if name is not None:
         config = config.model_copy(update={"name": name})
+    latency = Latency(
+        config.target, frozenset(config.allow_mismatch)
+    )  # a target that is none is told before the search
     run = new_run(root, name, config.model_dump(mode="json"), command, seed=config.seed, resume=resume)
     mode: Mode = "resume" if resume else "new" if config.storage is None else "join"
     say(f"searching {config.space} for {config.target}: {config.limits.describe()}")
-    found = run_search(config, run.path, mode, spawn=_spawner(run.path.name), told=_teller(say))
+    total, unit = (60 * (config.minutes or 0.0), "second") if config.trials is None else (config.trials, "network")
+    with Progress(total, unit, "networks") as shown:
+        begun = monotonic()
+
+        def told(known: Known) -> None:
+            shown.update(monotonic() - begun if config.trials is None else known.finished, evaluated=known.finished)
+
+        found = run_search(config, run.path, mode, spawn=_spawner(run.path.name), told=told)
     for notice in found.notices:
         say(notice)
     if found.signal is not None:
         say(f"told to end: {len(found.rows)} networks are kept, --name {run.path.name} --resume goes on")
         return INTERRUPTED + found.signal
-    finish(config, run.path, found, say)
+    finish(config, run.path, found, latency, say)
     return 0
 
 
-def finish(config: SearchConfig, folder: Path, found: Searched, say: Say) -> None:
+def finish(config: SearchConfig, folder: Path, found: Searched, latency: Latency, say: Say) -> None:
     """The front of a finished search: measured, written, drawn, shown."""
     about = {"budget": str(config.limits), "target": config.target, "accuracy": config.accuracy, "end": found.end}
     fronts.write_trials(folder, found.rows, found.objectives, about)
@@ -48,7 +60,6 @@ def finish(config: SearchConfig, folder: Path, found: Searched, say: Say) -> Non
     if not chosen:
         reasons = {row["reason"] for row in found.rows if row["reason"]}
         raise InputError("no network that was evaluated keeps the budget and could be judged", sorted(reasons)[:3])
-    latency = Latency(config.target, frozenset(config.allow_mismatch))
     measured = fronts.measured(chosen, latency, say)
     named = fronts.write_front(folder, measured)
     picture = fronts.draw(folder, found.rows, found.objectives, config.limits, f"{config.space} on {config.target}")
@@ -119,20 +130,3 @@ def _spawner(name: str) -> Callable[[int], Sequence[str]]:
         return [sys.executable, "-m", "nas.search", "--name", name, "--worker", str(number)]
 
     return command
-
-
-def _teller(say: Say) -> Callable[[Known], None]:
-    """Says every so often how far a search is."""
-    from time import monotonic
-
-    last = [monotonic()]
-
-    def tell(known: Known) -> None:
-        if monotonic() - last[0] >= EVERY:
-            last[0] = monotonic()
-            say(f"{known.finished} networks evaluated")
-
-    return tell
-
-
-EVERY = 10.0  # seconds between two lines of progress

@@ -157,7 +157,8 @@ class Training:
 
     def _one(self, batch: Batch, networks: tuple[Draw, ...]) -> tuple[float | None, dict[str, float], float]:
         """One update: loss (None where it is not finite: nothing was updated), that of each role, gradient norm."""
-        self.schedule.step_update(self.done) if self.schedule is not None else None
+        if self.schedule is not None:
+            self.schedule.step_update(self.done)
         result = self.step(self.done, batch, networks, self.group.rank)
         loss = self.group.mean([result.loss])[0]
         digest = networks[-1].architecture.digest
