@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
+from nas.accuracy import estimator
 from nas.core.errors import InputError
 from nas.core.progress import Progress
 from nas.core.runs import new_run
@@ -65,7 +66,7 @@ def finish(config: SearchConfig, folder: Path, found: Searched, latency: Latency
     picture = fronts.draw(folder, found.rows, found.objectives, config.limits, f"{config.space} on {config.target}")
     feasible = sum(fronts.over(row) <= 0 for row in found.rows)
     say("")
-    say(table(named))
+    say(table(named, estimator(config.accuracy).unit if "accuracy" in found.objectives else ""))
     say("")
     say(
         f"{len(found.rows)} networks, {feasible} within {config.limits.describe()} ({found.end}); "
@@ -91,9 +92,18 @@ def best(folder: Path, budget: str) -> str:
     return "\n".join([f"trial {row['trial']}, {row['digest'][:12]}", *lines, json.dumps(row["architecture"])])
 
 
-def table(front: Sequence[fronts.Row]) -> str:
-    """The front for a terminal."""
-    head = ["#", "accuracy", "latency ms", "measured ms", "GMACs", "M params", "MB", "architecture"]
+def table(front: Sequence[fronts.Row], unit: str = "") -> str:
+    """The front for a terminal; unit: of the accuracy's estimate."""
+    head = [
+        "#",
+        f"accuracy ({unit})" if unit else "accuracy",
+        "latency ms",
+        "measured ms",
+        "GMACs",
+        "M params",
+        "MB",
+        "architecture",
+    ]
     rows = []
     for row in front:
         rows.append(
