@@ -66,6 +66,8 @@ def test_a_run_goes_on_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "batch=100000"], "a batch has 1 to"),
         (["--set", "networks.strategy=batch", "--set", "networks.random=9"], "image of its own"),
         (["--config", "none.yaml"], "no such file"),
+        (["--device", "toaster"], "no such device"),
+        (["--device", "cuda:99"], "no such CUDA device"),
     ],
 )
 def test_what_cannot_be_done_is_one_message(given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
