@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from nas.core.runs import open_run, read_json
+from nas.core.space import Space
 from nas.model.reference import named_network
-from nas.model.spaces import load_named_space
+from nas.model.spaces import load_named_space, shared_rules
 from nas.search import main
+from nas.train import main as train
+from nas.training.evaluating import evaluate
+from nas.training.start import open_for, trained
 
 QUICK = ["--space", "digits", "--trials", "24", "--set", "front=2"]
 FORMULAS = [*QUICK, "--accuracy", "depth_width", "--set", "objectives=[accuracy,macs]"]
@@ -118,3 +122,30 @@ def test_a_folder_that_cannot_be_written(elsewhere: Path, capsys: pytest.Capture
     (elsewhere / "runs").write_text("a file")
     refused([*FORMULAS, "--target", "gpu", "--name", "one"])
     assert "cannot be made" in capsys.readouterr().err
+
+
+SPACE = """
+input: 16
+channels: 1
+classes: 10
+stages:
+  - {embed: patch(size=8), dim: [8, 16], blocks: [{mixer: [depthwise, additive], feedforward: "mlp(ratio=[1, 2])"}]}
+head: mean
+"""
+
+
+def test_networks_are_judged_by_trained_weights() -> None:
+    """Inherited from a supernet: the accuracy of the network taken out of it. Then after training it further."""
+    Path("little.yaml").write_text(SPACE)
+    told = ["--steps", "3", "--set", "batch=8", "--set", "size=16", "--set", "calibration=8", "--name", "supernet"]
+    assert train(["--space", "little.yaml", *told]) == 0
+    trained_run = ["--set", "run=runs/supernet", "--set", "objectives=[accuracy,macs]", "--target", "gpu"]
+    assert main([*trained_run, "--accuracy", "supernet", "--trials", "8", "--name", "one"]) == 0
+    giver = trained("runs/supernet")
+    for row in read_json("runs/one/trials.json")["rows"]:
+        architecture = Space.parse(row["architecture"], shared_rules()).only()
+        own = evaluate(giver.supernet.extract(architecture), open_for(giver.config), "search")
+        assert row["accuracy"] == pytest.approx(100 * own.accuracy)
+    short = ["--accuracy", "short_training", "--set", "steps=2", "--trials", "2", "--name", "two"]
+    assert main([*trained_run, *short]) == 0
+    assert all(0 <= row["accuracy"] <= 100 for row in read_json("runs/two/trials.json")["rows"])

@@ -16,7 +16,6 @@ from nas.core.errors import InputError
 from nas.core.runs import open_run, write_whole
 from nas.core.space import Space
 from nas.core.yamlfile import dump_yaml, load_yaml
-from nas.model.network import Network
 from nas.model.reference import named_network
 from nas.model.spaces import shared_rules, space_document
 from nas.model.supernet import Supernet
@@ -119,10 +118,10 @@ def write_space(folder: Path, document: dict[str, Any]) -> None:
 def _inherit(supernet: Supernet, giver: Trained, config: TrainConfig) -> list[str]:
     """Copy the weights of a run: of one of its networks, or of its whole bank."""
     if config.arch is None:
-        return _copied(supernet, giver.supernet.state_dict(), supernet.state_dict(), str(config.init))
+        return _copied(giver.supernet.state_dict(), supernet.state_dict(), str(config.init))
     network = supernet.bind(supernet.space.only())
     given = giver.supernet.extract(_as_given(network.architecture, giver.space))
-    return _copied(network, given.state_dict(), network.state_dict(), str(config.init))
+    return _copied(given.state_dict(), network.state_dict(), str(config.init))
 
 
 def _as_given(wanted: Architecture, space: Space) -> Architecture:
@@ -132,7 +131,7 @@ def _as_given(wanted: Architecture, space: Space) -> Architecture:
 
 
 @torch.no_grad()
-def _copied(into: Supernet | Network, given: dict[str, Tensor], own: dict[str, Tensor], place: str) -> list[str]:
+def _copied(given: dict[str, Tensor], own: dict[str, Tensor], place: str) -> list[str]:
     """Copy in place what has a counterpart of the same shape; say what stays fresh. Nothing alike is refused."""
     fresh = []
     for name, tensor in own.items():
