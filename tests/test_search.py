@@ -16,16 +16,10 @@ from nas.search import main
 from nas.train import main as train
 from nas.training.evaluating import evaluate
 from nas.training.start import open_for, trained
+from tests.doors import refused
 
 QUICK = ["--space", "digits", "--trials", "24", "--set", "front=2"]
 FORMULAS = [*QUICK, "--accuracy", "depth_width", "--set", "objectives=[accuracy,macs]"]
-
-
-def refused(arguments: list[str]) -> None:
-    """Bad input ends the process with exit code 2."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +73,7 @@ def test_a_finished_search_answers_other_budgets(capsys: pytest.CaptureFixture[s
     best = max((row for row in rows if row["macs"] <= limit), key=lambda row: row["accuracy"])
     shown = capsys.readouterr().out
     assert f"trial {best['trial']}," in shown and json.loads(shown.splitlines()[-1]) == best["architecture"]
-    refused(["--from-table", "runs/one", "--budget", "1MACs"])
+    refused(main, ["--from-table", "runs/one", "--budget", "1MACs"])
     assert "no network of the run keeps this budget" in capsys.readouterr().err
 
 
@@ -90,7 +84,7 @@ def test_a_search_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--name", "parts", "--resume", "--trials", "24"]) == 0
     one, two = ([row["digest"] for row in read_json(f"runs/{n}/trials.json")["rows"]] for n in ("whole", "parts"))
     assert one == two
-    refused(["--name", "parts", "--resume", "--seed", "5"])
+    refused(main, ["--name", "parts", "--resume", "--seed", "5"])
     assert "seed: 0 -> 5" in capsys.readouterr().err
 
 
@@ -113,14 +107,14 @@ def test_a_search_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_message(given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    refused([*FORMULAS, "--target", "gpu", *given])
+    refused(main, [*FORMULAS, "--target", "gpu", *given])
     told = capsys.readouterr().err
     assert message in told and len(told.strip().splitlines()) == 1 and "Traceback" not in told
 
 
 def test_a_folder_that_cannot_be_written(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (elsewhere / "runs").write_text("a file")
-    refused([*FORMULAS, "--target", "gpu", "--name", "one"])
+    refused(main, [*FORMULAS, "--target", "gpu", "--name", "one"])
     assert "cannot be made" in capsys.readouterr().err
 
 

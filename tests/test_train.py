@@ -8,6 +8,7 @@ import pytest
 
 from nas.core.runs import read_json
 from nas.train import main
+from tests.doors import refused
 
 QUICK = ["--steps", "2", "--set", "batch=4", "--set", "size=16", "--set", "calibration=8"]
 SPACE = """
@@ -18,13 +19,6 @@ stages:
   - {embed: patch(size=8), dim: [8, 16], blocks: [{mixer: depthwise, feedforward: mlp(ratio=1)}]}
 head: mean
 """
-
-
-def refused(arguments: list[str]) -> None:
-    """Bad input ends the process with exit code 2."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +41,7 @@ def test_a_run_goes_on_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert not read_json("runs/one/result.json")["finished"]
     assert main(["--name", "one", "--resume", "--minutes", "5"]) == 0
     assert read_json("runs/one/result.json")["finished"]
-    refused(["--name", "one", "--resume", "--seed", "7"])
+    refused(main, ["--name", "one", "--resume", "--seed", "7"])
     assert "seed: 0 -> 7" in capsys.readouterr().err
 
 
@@ -71,6 +65,6 @@ def test_a_run_goes_on_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_message(given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(["--space", "little.yaml", *QUICK, *given])
+    refused(main, ["--space", "little.yaml", *QUICK, *given])
     told = capsys.readouterr().err
     assert message in told and "Traceback" not in told

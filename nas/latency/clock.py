@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from nas.latency.load import Watch
+from nas.latency.load import Seen, Watch
 
 Call = Callable[[], object]
 Stopwatch = Callable[[Call], float]
@@ -129,15 +129,7 @@ def compare(
     session_ms = 1e3 * statistics.median(two for block in blocks for _, two in block)
     own_ms = session_ms if reference_ms is None else reference_ms
     drift = max(_drifts(blocks))
-    notes = list(seen.notes)
-    if seen.others > BUSY:
-        notes.append(f"busy: other processes kept {seen.others:.2f} cores busy")
-    if isinstance(stopwatch, OneThread) and stopwatch.waits:
-        notes.append(f"waited: {stopwatch.waits} calls shared their core and count with the processor's own time")
-    if repeated:
-        notes.append(f"drift: {repeated} blocks were measured again")
-    if drift > DRIFT:
-        notes.append(f"drift: the reference moved by {drift:.0%} (throttling, or a busy machine)")
+    waits = stopwatch.waits if isinstance(stopwatch, OneThread) else 0
     return Reading(
         ratio,
         low,
@@ -151,8 +143,21 @@ def compare(
         seen.others,
         drift,
         repeated,
-        tuple(notes),
+        tuple(_notes(seen, waits, repeated, drift)),
     )
+
+
+def _notes(seen: Seen, waits: int, repeated: int, drift: float) -> Iterator[str]:
+    """What disturbed a measurement, in words."""
+    yield from seen.notes
+    if seen.others > BUSY:
+        yield f"busy: other processes kept {seen.others:.2f} cores busy"
+    if waits:
+        yield f"waited: {waits} calls shared their core and count with the processor's own time"
+    if repeated:
+        yield f"drift: {repeated} blocks were measured again"
+    if drift > DRIFT:
+        yield f"drift: the reference moved by {drift:.0%} (throttling, or a busy machine)"
 
 
 def summary(values: list[float]) -> tuple[float, float, float, float]:

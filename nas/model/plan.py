@@ -88,13 +88,18 @@ def _places(operators: Catalogue, architecture: Architecture) -> Iterator[Place]
         yield Place(f"{path}.position", "position", stage.position, site, {})
         for depth, block in enumerate(stage.blocks):
             plan, inside = block_plan(operators, block, site), f"{path}.blocks.{depth}"
-            yield Place(f"{inside}.position", "position", block.position, plan.entry, {})
-            yield Place(f"{inside}.reduction", "reduction", block.reduction, plan.reduction, {})
-            yield Place(f"{inside}.mixer", "mixer", block.mixer, plan.mixer, {})
-            yield Place(f"{inside}.feedforward", "feedforward", block.feedforward, plan.feedforward, {})
-            yield Place(f"{inside}.exit", "exit", block.exit, plan.exit, whole)
+            yield from block_places(block, plan, architecture.classes, inside)
             site = plan.out
     yield Place("head", "head", architecture.head, site, whole)
+
+
+def block_places(block: Block, plan: BlockPlan, classes: int, path: str = "") -> Iterator[Place]:
+    """The operators of one block, in order, and what is none there."""
+    yield Place(f"{path}.position", "position", block.position, plan.entry, {})
+    yield Place(f"{path}.reduction", "reduction", block.reduction, plan.reduction, {})
+    yield Place(f"{path}.mixer", "mixer", block.mixer, plan.mixer, {})
+    yield Place(f"{path}.feedforward", "feedforward", block.feedforward, plan.feedforward, {})
+    yield Place(f"{path}.exit", "exit", block.exit, plan.exit, {"classes": classes})
 
 
 def input_site(architecture: Architecture) -> Site:

@@ -36,6 +36,7 @@ def search(config: SearchConfig, root: str, name: str | None, resume: bool, comm
     run = new_run(root, name, config.model_dump(mode="json"), command, seed=config.seed, resume=resume)
     mode: Mode = "resume" if resume else "new" if config.storage is None else "join"
     say(f"searching {config.space} for {config.target}: {config.limits.describe()}")
+    wanted = latency if "latency_ms" in config.objectives or config.limits.latency_ms is not None else None
     total, unit = (60 * (config.minutes or 0.0), "second") if config.trials is None else (config.trials, "network")
     with Progress(total, unit, "networks") as shown:
         begun = monotonic()
@@ -43,8 +44,9 @@ def search(config: SearchConfig, root: str, name: str | None, resume: bool, comm
         def told(known: Known) -> None:
             shown.update(monotonic() - begun if config.trials is None else known.finished, evaluated=known.finished)
 
-        found = run_search(config, run.path, mode, spawn=_spawner(run.path.name), told=told)
-    for notice in found.notices:
+        spawn = _spawner(run.path.name)
+        found = run_search(config, run.path, mode, spawn=spawn, latency=wanted, times=wanted, told=told)
+    for notice in [*latency.notices, *found.notices]:
         say(notice)
     if found.signal is not None:
         say(f"told to end: {len(found.rows)} networks are kept, --name {run.path.name} --resume goes on")

@@ -7,19 +7,18 @@ segments: a row of numbers to add up. Equal rows of segments are equal networks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nas.core.architecture import NONE, Architecture, Block, Stage
+from nas.core.architecture import NONE, Architecture, Stage
 from nas.core.cost import Cost, total
 from nas.core.errors import InputError, nearest
 from nas.core.space import Space
 from nas.model.costs import Costs
-from nas.model.plan import Place, block_plan, input_site
-from nas.ops.catalogue import Catalogue
+from nas.model.plan import Place, block_places, block_plan, input_site
 from nas.ops.parts.norms import norm_cost
 from nas.ops.site import Site
 from nas.searching.objective import memory_mb
@@ -170,7 +169,9 @@ class Ranker:
                 if found is None:
                     parts = []
                     after = self.costs.block(block, at.site, classes, parts)
-                    found = self._add(at, block, parts, _block_places(operators, block, at.site, classes), after)
+                    found = self._add(
+                        at, block, parts, block_places(block, block_plan(operators, block, at.site), classes), after
+                    )
                 at = found[1]
             if stage.end_norm not in at.next:
                 self._add(at, stage.end_norm, [norm_cost(stage.end_norm, stage.dim)], [], at.site)
@@ -202,11 +203,3 @@ class Ranker:
 def _frame(stage: Stage) -> tuple[Any, ...]:
     """What a stage has before its blocks."""
     return (stage.embed, stage.dim, stage.class_token, stage.distill_token, stage.registers, stage.position)
-
-
-def _block_places(operators: Catalogue, block: Block, site: Site, classes: int) -> Iterator[Place]:
-    """The operators of one block, as `places_of` has them, paths left out."""
-    plan = block_plan(operators, block, site)
-    for kind in ("position", "reduction", "mixer", "feedforward", "exit"):
-        at = plan.entry if kind == "position" else getattr(plan, kind)
-        yield Place("", kind, getattr(block, kind), at, {"classes": classes} if kind == "exit" else {})
