@@ -4,6 +4,7 @@ python -m nas.search --target gpu --budget 2GFLOPs,10ms              the flagshi
 python -m nas.search --space digits --set data=digits --accuracy naswot --trials 200
 python -m nas.search --name RUN --resume                             go on with a search that was ended
 python -m nas.search --storage postgresql://HOST/nas --name RUN      the same command on any number of machines
+python -m nas.search --set run=runs/TRAINED --set 'ladder=[{accuracy: supernet}, {accuracy: short_training, keep: 4}]'
 python -m nas.search --from-table runs/RUN --budget 8ms              the best network under it, of a finished search
 """
 
@@ -68,9 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.name is None and (options.resume or options.storage):
         raise InputError("to go on with a run, or to share one, takes its --name")
-    config = _config(options)
     if options.worker is not None:
-        return commands.join(config, Path(RUNS) / options.name, options.worker)
+        return commands.join(Path(RUNS) / options.name, options.worker)
+    config = _config(options)
     command = ["python", "-m", "nas.search", *given]
     return commands.search(config, RUNS, options.name, options.resume, command, print)
 
@@ -82,7 +83,7 @@ def _config(options: argparse.Namespace) -> Any:
 
     flags = {key: getattr(options, name) for name, key in FLAGS.items()}
     base: dict[str, Any] = USUAL if flags["trials"] is None and flags["minutes"] is None else {}
-    if options.resume or options.worker is not None:
+    if options.resume:
         base = open_run(Path(RUNS) / options.name).config
     return load_config(options.config, options.set, flags, base)
 

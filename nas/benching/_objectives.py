@@ -1,4 +1,4 @@
-"""Objectives with known values, for the comparison of samplers: tables of accuracies, and a formula that is none.
+"""Objectives for the comparison of samplers: tables of accuracies, inherited weights, and a formula that is neither.
 
 The formula is `synthetic`: no network was trained for it. It is what accuracies are like as far as a sampler can tell:
 it saturates with size, operators help or harm by themselves, with their neighbours and by their depth, and the rest is
@@ -60,8 +60,11 @@ class Known(NamedTuple):
 
 
 def objective(text: str) -> Known:
-    """`synthetic[:SPACE]`, or `TRUTH[:COLUMN]`, a shipped ground truth that knows every network of its space."""
+    """`synthetic[:SPACE]`; `supernet:RUN`, the networks of a run of nas.train with the weights that they inherit; or
+    `TRUTH[:COLUMN]`, a shipped ground truth that knows every network of its space."""
     name, _, detail = text.partition(":")
+    if name == "supernet":
+        return _inherited(detail)
     if name == "synthetic":
         space, costs = load_named_space(detail or "digits"), Costs()
         return Known(
@@ -81,6 +84,24 @@ def objective(text: str) -> Known:
         rule = f"the table is to know all {space.size} networks of the space {space.name}, and knows"
         raise InputError(rule, value=len(table), place=name)
     return Known(f"{name}-{column}", truth.header.about, space, lambda architecture: table[architecture.digest])
+
+
+def _inherited(folder: str) -> Known:
+    """Each network is measured once, on the search split, and kept in the folder where searches keep theirs."""
+    from nas.training.evaluating import Evaluator
+    from nas.training.start import open_for, trained
+
+    if not folder:
+        raise InputError("inherited weights are those of a run of nas.train: give its folder, as in supernet:RUN")
+    giver = trained(folder)
+    data = open_for(giver.config)
+    evaluator = Evaluator(giver.supernet, data, "search", f"{folder}/evaluations", giver.config.calibration)
+    return Known(
+        f"supernet-{giver.space.name}",
+        f"weights inherited from a supernet after {giver.step} steps, on {data.length('search')} images of {data.name}",
+        giver.space,
+        lambda architecture: 100.0 * evaluator.of(architecture).accuracy,
+    )
 
 
 def complete_truths() -> list[str]:

@@ -81,7 +81,7 @@ class Automaton:
         self._nodes: dict[tuple[Any, ...], Node] = {}
         self._counts: dict[tuple[Any, Any], int] = {}
         self._forms: dict[tuple[Any, str, Any], Any] = {}
-        self._grouped: dict[tuple[str, tuple[Any, ...], Any], tuple[tuple[Any, int], ...]] = {}
+        self._grouped: dict[tuple[str, tuple[Any, ...], Any], tuple[tuple[Any, ...], tuple[int | None, ...]]] = {}
         self._alive: dict[tuple[Any, Any], tuple[Any, ...]] = {}
 
     def root(self) -> Node:
@@ -113,8 +113,8 @@ class Automaton:
         key = (node.key, form)
         alive = self._alive.get(key)
         if alive is None:
-            alive = tuple(option for option in self.offered(node, form) if self._weight(node, form, option))
-            self._alive[key] = alive
+            weights = zip(self.offered(node, form), self._weights(node, form), strict=True)
+            alive = self._alive[key] = tuple(option for option, weight in weights if weight)
         return alive
 
     def count(self, node: Node | None, form: Any) -> int:
@@ -124,12 +124,7 @@ class Automaton:
         key = (node.key, form)
         count = self._counts.get(key)
         if count is None:
-            if node.branches:
-                weights = [self._weight(node, form, option) for option in node.options]
-                count = sum(weights)
-            else:
-                follow = node.follow(node.options[0])
-                count = sum(many * self.count(follow, after) for after, many in self._transitions(node, form))
+            count = sum(self._weights(node, form))
             keep(self._counts, key, count)
         return count
 
@@ -157,21 +152,30 @@ class Automaton:
         shown = str(value) if isinstance(value, Spec) else value
         return InputError(rule or "the space holds no network", value=shown, place=f"{place}: {where}")
 
-    def _weight(self, node: Node, form: Any, option: Any) -> int:
-        after = self.advance(form, node.kind, option)
-        return 0 if after is None else self.count(node.follow(option), after)
+    def _weights(self, node: Node, form: Any) -> list[int]:
+        """How many paths lead from each of the options offered to a complete legal network."""
+        forms, numbers = self._moves(node, form)
+        if node.branches:
+            return [
+                0 if number is None else self.count(node.follow(option), forms[number])
+                for option, number in zip(self.offered(node, form), numbers, strict=True)
+            ]
+        follow = node.follow(node.options[0])
+        counts = [self.count(follow, after) for after in forms]
+        return [0 if number is None else counts[number] for number in numbers]
 
-    def _transitions(self, node: Node, form: Any) -> tuple[tuple[Any, int], ...]:
-        """The forms that the options lead to, and how many lead to each: nodes with the same options share them."""
+    def _moves(self, node: Node, form: Any) -> tuple[tuple[Any, ...], tuple[int | None, ...]]:
+        """The different forms that the options lead to, and which of them each does, None where it is illegal: nodes
+        with the same options share them."""
         key = (node.kind, node.options, form)
         found = self._grouped.get(key)
         if found is None:
-            counted: dict[Any, int] = {}
+            forms: dict[Any, int] = {}
+            numbers: list[int | None] = []
             for option in self.offered(node, form):
                 after = self.advance(form, node.kind, option)
-                if after is not None:
-                    counted[after] = counted.get(after, 0) + 1
-            found = self._grouped[key] = tuple(counted.items())
+                numbers.append(None if after is None else forms.setdefault(after, len(forms)))
+            found = self._grouped[key] = tuple(forms), tuple(numbers)
         return found
 
     def _node(self, *key: Any) -> Node:

@@ -1,14 +1,12 @@
-"""Decisions: what a walk through the automaton decided, where each stands in a network, and the network they make."""
+"""Decisions: what a walk through the automaton decided, and where each stands in a network."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
-from nas.core.architecture import Architecture, Block, Stage
+from nas.core.architecture import Architecture
 from nas.core.automaton import BLOCK_FIELDS, Node
-from nas.core.template import Template
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,27 +61,3 @@ class Cursor:
     def complete(self, wanted: Architecture) -> bool:
         """Whether the network has no stage after this place."""
         return self.stage == len(wanted.stages)
-
-
-def build(path: Sequence[Decision], template: Template) -> Architecture:
-    """The architecture that a complete sequence of decisions makes."""
-    stages: list[Stage] = []
-    stage: dict[str, Any] = {}
-    blocks: list[Block] = []
-    block: dict[str, Any] = {}
-    top: dict[str, Any] = {}
-    for decision in path:
-        kind, value = decision.kind, decision.value
-        if kind.startswith("stage."):
-            stage[kind.removeprefix("stage.")] = value
-        elif kind == "end_norm":
-            stages.append(Stage(**stage, blocks=tuple(blocks), end_norm=value))
-            stage, blocks = {}, []
-        elif kind in BLOCK_FIELDS:
-            block[kind] = value
-            if kind == BLOCK_FIELDS[-1]:
-                blocks.append(Block(**block))
-                block = {}
-        elif kind in ("input", "head"):
-            top[kind] = value
-    return Architecture(stages=tuple(stages), channels=template.channels, classes=template.classes, **top)

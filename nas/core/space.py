@@ -2,13 +2,13 @@
 
 A space is a finite automaton (`nas.core.automaton`): its nodes are the decisions that a file leaves open, in order; its
 state is the legality form of the operators (`Rules`). That gives, at once, the exact number of networks, the options
-that still lead to a complete legal network, uniform samples, membership, and neighbours that are legal by construction.
-Nothing is sampled and thrown away.
+that still lead to a complete legal network, uniform samples, membership, and neighbours that are legal by construction
+(`nas.core.variation`). Nothing is sampled and thrown away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -16,14 +16,13 @@ from typing import Any
 
 from nas.core.architecture import Architecture
 from nas.core.automaton import Automaton, Illegal, Node, Rules
-from nas.core.decisions import Cursor, Decision, build
+from nas.core.decisions import Cursor, Decision
 from nas.core.distinct import Distinct
 from nas.core.errors import InputError
-from nas.core.spec import Spec
+from nas.core.path import State, assemble, grouped
 from nas.core.template import BlockTemplate, StageTemplate, Template, parse_template
+from nas.core.variation import Variation
 from nas.core.yamlfile import dump_yaml, load_yaml
-
-Chooser = Callable[[str, Node, Sequence[Any]], Any]
 
 
 class Space:
@@ -60,6 +59,11 @@ class Space:
         """The exact number of different networks, however many ways of repeating blocks lead to each."""
         return self._distinct.count()
 
+    @cached_property
+    def variation(self) -> Variation:
+        """Its networks as paths: for who changes thousands of them."""
+        return Variation(self.automaton)
+
     def only(self) -> Architecture:
         """The architecture of a space of size one."""
         if self.size != 1:
@@ -71,48 +75,33 @@ class Space:
     def sample(self, random: Random, uniform: bool = False) -> Architecture:
         """A random legal network: each decision balanced over operators then knobs, or uniform over all networks."""
         if uniform:
-            return build(self._distinct.draw(random), self.template)
+            return assemble(grouped(self._distinct.draw(random)), self.template)
+        return self.variation.build(self.variation.sample(random))
 
-        def choose(place: str, node: Node, alive: Sequence[Any]) -> Any:
-            return _balanced(random, alive)
-
-        return self.walk(choose)
-
-    def walk(self, choose: Chooser) -> Architecture:
-        """The network of the decisions that `choose(place, node, options)` takes where several options are left."""
-        return build(self._walk(choose), self.template)
+    def walk(self, choose: Callable[[str, State], int]) -> Architecture:
+        """The network of the options whose numbers `choose(place, state)` gives where several are left."""
+        return self.variation.build(self.variation.walk(choose))
 
     def decisions(self, architecture: Architecture) -> list[Decision] | None:
         """The decisions that make this network, or None if it is not in the space."""
-        if architecture.classes != self.template.classes or architecture.channels != self.template.channels:
+        path = self.variation.find(architecture)
+        if path is None:
             return None
-        path: list[Decision] = []
-        start = self.automaton.start()
-        return path if self._match(self.automaton.root(), start, architecture, Cursor(), path, set()) else None
+        taken = self.variation.placed(path)
+        return [Decision(place, state.node.kind, state.options[pick]) for place, state, pick in taken]
 
     def __contains__(self, architecture: Architecture) -> bool:
-        return self.decisions(architecture) is not None
+        return self.variation.find(architecture) is not None
 
     def mutate(self, architecture: Architecture, random: Random, rate: float = 0.0) -> Architecture:
         """Another network: one open decision (each other with probability `rate`) changed, the rest kept where legal.
 
-        Only where the space holds no other is it the same.
+        Only where the space holds no other is it the same. InputError where the network is not of this space.
         """
-        parent = self._values(architecture)
-
-        def changed(target: str) -> Architecture:
-            def choose(place: str, node: Node, alive: Sequence[Any]) -> Any:
-                old = parent.get(place)
-                if place == target or (rate and random.random() < rate):
-                    others = [option for option in alive if option is not old and option != old]
-                    return _balanced(random, others or alive)
-                return old if old in alive else _balanced(random, alive)
-
-            return self.walk(choose)
-
-        open_places = self._open_places(parent)
-        for target in random.sample(open_places, len(open_places)):
-            child = changed(target)
+        variation = self.variation
+        path = variation.path_of(architecture)
+        for number in random.sample(range(path.open), path.open):
+            child = variation.build(variation.changed(path, number, random, rate))
             if child != architecture:
                 return child
         while self.size > 1:  # every change was another way to the same network, by a repeat or a layout
@@ -123,28 +112,21 @@ class Space:
 
     def crossover(self, first: Architecture, second: Architecture, random: Random) -> Architecture:
         """A child: each decision from either parent where legal, otherwise drawn."""
-        parents = (self._values(first), self._values(second))
-
-        def choose(place: str, node: Node, alive: Sequence[Any]) -> Any:
-            inherited = [p[place] for p in parents if place in p and p[place] in alive]
-            return random.choice(inherited) if inherited else _balanced(random, alive)
-
-        return self.walk(choose)
+        variation = self.variation
+        one, other = variation.path_of(first), variation.path_of(second)
+        return variation.build(variation.crossover(one, other, random, whole=False))
 
     def every(self) -> Iterator[Architecture]:
         """Every path's network, for small spaces (a network comes once for each way of repeating that makes it)."""
-        automaton = self.automaton
 
-        def paths(node: Node | None, form: Any, cursor: Cursor, path: tuple[Decision, ...]) -> Iterator[Architecture]:
-            if node is None:
-                yield build(path, self.template)
+        def paths(state: State | None, path: tuple[Decision, ...]) -> Iterator[Architecture]:
+            if state is None:
+                yield assemble(grouped(path), self.template)
                 return
-            for option in automaton.options(node, form):
-                step = (*path, Decision(cursor.place(node), node.kind, option))
-                after = automaton.advance(form, node.kind, option)
-                yield from paths(node.follow(option), after, cursor.after(node), step)
+            for number, option in enumerate(state.options):
+                yield from paths(state.after(number), (*path, Decision("", state.node.kind, option)))
 
-        yield from paths(automaton.root(), automaton.start(), Cursor(), ())
+        yield from paths(self.variation.root, ())
 
     def reachable(self) -> Iterator[tuple[str, str, tuple[Any, ...], Any]]:
         """(place, kind, values, form) of every decision that some network of the space takes."""
@@ -162,73 +144,6 @@ class Space:
                 (node.follow(option), automaton.advance(form, node.kind, option)) for option in options
             )
             waiting += [(follow, after, cursor.after(node)) for follow, after in steps if follow is not None]
-
-    def _walk(self, choose: Chooser) -> list[Decision]:
-        """A path on which `choose` takes every decision with more than one option left."""
-        automaton = self.automaton
-        node: Node | None = automaton.root()
-        form, cursor, path = automaton.start(), Cursor(), []
-        while node is not None:
-            alive, place = automaton.options(node, form), cursor.place(node)
-            value = alive[0] if len(alive) == 1 else choose(place, node, alive)
-            path.append(Decision(place, node.kind, value))
-            form, cursor, node = automaton.advance(form, node.kind, value), cursor.after(node), node.follow(value)
-        return path
-
-    def _values(self, architecture: Architecture) -> dict[str, Any]:
-        """Place to value of the decisions that make a network; InputError where it is not of this space."""
-        path = self.decisions(architecture)
-        if path is None:
-            raise InputError("the network is not in this space", value=architecture.digest[:12], place=self.name)
-        return {decision.place: decision.value for decision in path}
-
-    def _open_places(self, values: Mapping[str, Any]) -> list[str]:
-        """Where more than one option is left, along the path of these decisions."""
-        places: list[str] = []
-
-        def follow(place: str, node: Node, alive: Sequence[Any]) -> Any:
-            places.append(place)
-            return values[place]
-
-        self._walk(follow)
-        return places
-
-    def _match(
-        self,
-        node: Node | None,
-        form: Any,
-        wanted: Architecture,
-        cursor: Cursor,
-        path: list[Decision],
-        failed: set[Any],
-    ) -> bool:
-        """Whether the rest of the network can be made from here; `failed` holds where it could not."""
-        if node is None:
-            return cursor.complete(wanted)
-        if (node.key, form, cursor) in failed:
-            return False
-        options = self.automaton.offered(node, form)
-        if node.kind not in ("layout", "repeat"):
-            value = cursor.read(wanted, node.kind)
-            options = (value,) if value in options else ()
-        for option in options:
-            after = self.automaton.advance(form, node.kind, option)
-            if after is None:
-                continue
-            path.append(Decision(cursor.place(node), node.kind, option))
-            if self._match(node.follow(option), after, wanted, cursor.after(node), path, failed):
-                return True
-            path.pop()
-        failed.add((node.key, form, cursor))
-        return False
-
-
-def _balanced(random: Random, alive: Sequence[Any]) -> Any:
-    """Uniform over operator names, then over the knobs of the one drawn."""
-    if len(alive) > 1 and isinstance(alive[0], Spec):
-        name = random.choice(sorted({option.name for option in alive}))
-        alive = [option for option in alive if option.name == name]
-    return random.choice(alive)
 
 
 def write_architecture(architecture: Architecture, name: str | None = None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -84,7 +84,11 @@ class OperatorTimes:
 
     def covariance(self, ones: Sequence[Time], others: Sequence[Time]) -> np.ndarray:
         """Of the relative errors of times of one operator: places that are alike err alike."""
-        return self._models[ones[0].operator].covariance(ones, others)
+        return self._models[ones[0].operator].toward(ones)(others)
+
+    def toward(self, ones: Sequence[Time]) -> Callable[[Sequence[Time]], np.ndarray]:
+        """The covariance of these times with others of their operator; what hangs on these alone is computed once."""
+        return self._models[ones[0].operator].toward(ones)
 
     def left_out_errors(self) -> dict[tuple[str, str], list[float]]:
         """Relative error of each row when it is left out, by operator: how well rows that are missing are inferred."""
@@ -129,14 +133,17 @@ class _Model:
         deviation = math.sqrt(max(variance, 0.0))
         return Time(physical * math.exp(like @ self._weights), deviation, self._name, number, point)
 
-    def covariance(self, ones: Sequence[Time], others: Sequence[Time]) -> np.ndarray:
-        (one, first), (two, second) = (
-            (np.stack([time.point for time in some]), np.array([time.number for time in some]))
-            for some in (ones, others)
-        )
-        left = self._likeness(one, first, self._points, self._places)
-        right = self._likeness(two, second, self._points, self._places)
-        return self._likeness(one, first, two, second) - left @ self._inverse @ right.T
+    def toward(self, ones: Sequence[Time]) -> Callable[[Sequence[Time]], np.ndarray]:
+        one, first = _stacked(ones)
+        left = self._likeness(one, first, self._points, self._places) @ self._inverse
+
+        def covariance(others: Sequence[Time]) -> np.ndarray:
+            two, second = _stacked(others)
+            right = self._likeness(two, second, self._points, self._places)
+            found: np.ndarray = self._likeness(one, first, two, second) - left @ right.T
+            return found
+
+        return covariance
 
     def _likeness(self, ones: np.ndarray, first: np.ndarray, others: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Before any measurement: near points are alike, and equal places are equal."""
@@ -172,6 +179,11 @@ class Frame:
         words = [float(str(knobs.get(name)) == value) for name, value in self._words]
         told = np.array([*numbers, *words], dtype=float) / KNOB_LENGTH
         return np.concatenate([np.log(np.array(shapes, dtype=float)) / SHAPE_LENGTH, told])
+
+
+def _stacked(times: Sequence[Time]) -> tuple[np.ndarray, np.ndarray]:
+    """Points and numbers."""
+    return np.stack([time.point for time in times]), np.array([time.number for time in times])
 
 
 def _terms(site: Site, cost: Cost) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -193,6 +193,7 @@ class _Uses:
             if (time.operator, time.number) not in column:
                 column[time.operator, time.number] = len(self._places[time.operator])
                 self._places[time.operator].append(time)
+        self._toward: dict[tuple[str, str], Callable[[Sequence[Time]], np.ndarray]] = {}
         self._amount = {name: np.zeros((len(inside), len(places))) for name, places in self._places.items()}
         for row, places in enumerate(inside):
             for time in places:
@@ -202,7 +203,10 @@ class _Uses:
         """Covariance of a place's relative error with the errors of each network."""
         if time.operator not in self._places:
             return np.zeros(self.networks)
-        found: np.ndarray = self._amount[time.operator] @ times.covariance(self._places[time.operator], [time])[:, 0]
+        toward = self._toward.get(time.operator)
+        if toward is None:
+            toward = self._toward[time.operator] = times.toward(self._places[time.operator])
+        found: np.ndarray = self._amount[time.operator] @ toward([time])[:, 0]
         return found
 
     def variance(self, times: OperatorTimes) -> float:

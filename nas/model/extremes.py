@@ -17,8 +17,9 @@ from weakref import WeakKeyDictionary
 from nas.core.architecture import NONE, Architecture, Block, Stage
 from nas.core.automaton import Automaton, Node
 from nas.core.cost import NOTHING, Cost, weights
-from nas.core.decisions import Decision, build
+from nas.core.decisions import Decision
 from nas.core.errors import InputError, nearest
+from nas.core.path import assemble, grouped
 from nas.core.space import Space
 from nas.core.spec import Spec
 from nas.model.costs import Costs
@@ -182,7 +183,7 @@ def _walked(space: Space, measure: str, operators: Catalogue) -> Extremes:
         if best is None:
             exact, best = False, _best(automaton, moves, nodes, width=WIDTH)
         assert best is not None
-        found.append(build(best[1], space.template))
+        found.append(assemble(grouped(best[1]), space.template))
         exact = exact and best[0] == getattr(costs.cost(found[-1]), measure)
     return Extremes(found[0], found[1], exact)
 

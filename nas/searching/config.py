@@ -15,6 +15,20 @@ SamplerName = Literal["evolution", "nsga2", "nsga3", "tpe", "gp", "random"]
 ObjectiveName = Literal["accuracy", "latency_ms", "macs", "params", "memory_mb"]
 
 
+class Rung(Strict):
+    """A rung of the ladder: an estimator that judges the best networks of the rung below, or of the search, again."""
+
+    accuracy: str  # an estimator of nas.accuracy
+    keep: PositiveInt | None = None  # networks that it judges; none: a third of those below
+    steps: PositiveInt | None = None  # of short training; none: those of the search
+    limit_s: float = Field(default=3600.0, gt=0)  # for one network
+
+    @property
+    def name(self) -> str:
+        """The estimator, and its steps where they are its own."""
+        return self.accuracy if self.steps is None else f"{self.accuracy}:{self.steps}"
+
+
 class SearchConfig(Strict):
     """A whole search. Times are in minutes for the run, in seconds for one network."""
 
@@ -34,14 +48,21 @@ class SearchConfig(Strict):
     seed: NonNegativeInt = 0
     sampler: SamplerName = "evolution"
     population: int = Field(default=50, ge=2)  # of genetic samplers
+    ladder: list[Rung] = []  # what judges the best networks again after the search, the cheapest first
     front: PositiveInt = 16  # members that are shown and measured on the device, evenly along the front
     start: list[str] = []  # reference networks and architecture files to begin with
     name: str = Field(default="search", min_length=1, max_length=100)  # of the study in its storage
     storage: str | None = None  # an address; none: study.db in the run's folder
-    workers: PositiveInt = 1  # processes on this machine
+    workers: PositiveInt = 1  # processes on this machine, or jobs
+    launcher: Literal["here", "slurm"] = "here"  # slurm: workers are jobs, and share a database
+    jobs: dict[str, str | int | float | bool] = {}  # parameters of submitit's AutoExecutor
     heartbeat_s: PositiveInt = 10
     grace_s: PositiveInt = 60  # without a heartbeat, after which a worker is taken for dead
     allow_mismatch: list[str] = []  # differences to accept in a table of latencies
+
+    def on(self, rung: Rung) -> SearchConfig:
+        """The configuration with the estimator of a rung."""
+        return self.model_copy(update={"accuracy": rung.accuracy, "steps": rung.steps or self.steps})
 
     @property
     def limits(self) -> Budget:
@@ -66,5 +87,10 @@ def load_config(
         raise InputError("a search has a number of trials or a time", place="the configuration: trials, minutes")
     if len(set(config.objectives)) != len(config.objectives):
         raise InputError("each objective is named once", list(config.objectives), "the configuration: objectives")
+    names = [config.accuracy, *(rung.name for rung in config.ladder)]
+    if config.ladder and "accuracy" not in config.objectives:
+        raise InputError("a ladder judges accuracy, which is no objective", names[1:], "the configuration: ladder")
+    if len(set(names)) != len(names):
+        raise InputError("each rung has another estimator, or other steps", names, "the configuration: ladder")
     _ = config.limits
     return config

@@ -10,8 +10,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 
@@ -35,6 +37,17 @@ NAMES = ("random", "nsga2", "nsga2_inheriting", "tpe", "evolution")
 OBJECTIVES = ("accuracy", "macs")
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
 REPEATS = 3  # trials for each evaluation, at most
+TURN = 10  # trials of one kind in a row, where rates are compared
+
+
+class Rates(NamedTuple):
+    """Trials a second of the whole loop and of Optuna's bare `optimize`, and the ratio of the two, by time and by the
+    processor's time."""
+
+    whole: float
+    bare: float
+    ratio: float
+    processor_ratio: float
 
 
 def evaluated(
@@ -61,34 +74,34 @@ def evaluated(
     return list(known.values())
 
 
-def rates(
-    name: str, space: Space, accuracy: Callable[[Architecture], float], trials: int, seed: int = 0
-) -> tuple[float, float]:
-    """Trials a second of the whole loop, and of Optuna's bare `optimize` with the same sampler, each on a SQLite file
-    of its own, with accuracies that cost nothing."""
-    objective = Objective(space, OBJECTIVES, Budget(), _Given(accuracy))
+def rates(name: str, space: Space, accuracy: Callable[[Architecture], float], trials: int, seed: int = 0) -> Rates:
+    """The whole loop beside Optuna's bare `optimize` with the same sampler, in turns, each on a SQLite file of its own,
+    with accuracies that cost nothing."""
+    objective, costs = Objective(space, OBJECTIVES, Budget(), _Given(accuracy)), Costs()
+
+    def evaluate(trial: optuna.Trial) -> tuple[float, float]:
+        architecture = suggest(trial, space)
+        return accuracy(architecture), float(costs.cost(architecture).macs)
+
     with tempfile.TemporaryDirectory() as folder, silent():
         facts = facts_of({}, OBJECTIVES, sampler=name)
         opened = open_study(f"sqlite:///{folder}/loop.db", "loop", DIRECTIONS, facts, Dead(objective))
-        proposer = Proposer(opened.study, objective, sampler(name, space), seed)
-        start = time.perf_counter()
-        Worker(opened, objective, proposer).work(trials)
-        whole = trials / (time.perf_counter() - start)
-        bare = optuna.create_study(
-            storage=f"sqlite:///{folder}/bare.db",
-            directions=list(DIRECTIONS),
-            sampler=sampler(name, space)(seed),
-        )
-        costs = Costs()
+        worker = Worker(opened, objective, Proposer(opened.study, objective, sampler(name, space), seed))
+        storage = f"sqlite:///{folder}/bare.db"
+        bare = optuna.create_study(storage=storage, directions=list(DIRECTIONS), sampler=sampler(name, space)(seed))
+        whole_s, bare_s = np.zeros(2), np.zeros(2)  # by time, by the processor's
+        for begun in range(0, trials, TURN):
+            count = min(TURN, trials - begun)
+            whole_s += _seconds(partial(worker.work, begun + count))
+            bare_s += _seconds(partial(bare.optimize, evaluate, n_trials=count))
+    return Rates(*map(float, (trials / whole_s[0], trials / bare_s[0], *(bare_s / whole_s))))
 
-        def evaluate(trial: optuna.Trial) -> tuple[float, float]:
-            architecture = suggest(trial, space)
-            return accuracy(architecture), float(costs.cost(architecture).macs)
 
-        start = time.perf_counter()
-        bare.optimize(evaluate, n_trials=trials)
-        own = trials / (time.perf_counter() - start)
-    return whole, own
+def _seconds(act: Callable[[], object]) -> np.ndarray:
+    """That it takes, by time and by the processor's time."""
+    before = np.array([time.perf_counter(), time.process_time()])
+    act()
+    return np.array([time.perf_counter(), time.process_time()]) - before
 
 
 class _Given(NamedTuple):

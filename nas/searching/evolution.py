@@ -27,13 +27,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.architecture import Architecture
 from nas.core.errors import InputError
+from nas.core.path import Path
 from nas.core.space import Space
+from nas.core.variation import Variation
 from nas.model.extremes import extremes
 from nas.searching.genome import architecture_of, params_of
 from nas.searching.judging import JUDGED, OPEN, OVER, UNJUDGEABLE, Candidates, Judge, Known, Tried
 from nas.searching.ranking import CHEAP, Figures, Ranker
-from nas.searching.surrogate import Vocabulary
-from nas.searching.variation import Path, Variation
+from nas.searching.vocabulary import Vocabulary
 
 ACCURACY = "accuracy"
 TRIES = 20  # pools of candidates that are looked through for one that is not known
@@ -57,7 +58,7 @@ class _Workshop:
     """What stays the same from trial to trial: paths, vocabulary, decoded trials."""
 
     def __init__(self, space: Space, ranker: Ranker):
-        self.variation, self.vocabulary = Variation(space), Vocabulary()
+        self.variation, self.vocabulary = space.variation, Vocabulary()
         self._space, self._ranker = space, ranker
         self._decoded: dict[tuple[tuple[str, Any], ...], tuple[Path, Architecture, tuple[int, ...]] | None] = {}
         self.smallest = tuple(self.variation.path_of(extremes(space, cost).smallest) for cost in ("macs", "params"))
@@ -139,7 +140,8 @@ class EvolutionSampler(BaseSampler):
         seen = {one.row for one in trials}
         sign = 1.0 if study.directions[self._learned] == StudyDirection.MAXIMIZE else -1.0
         kept = [one for one in trials if one.state == JUDGED]
-        figures = self._ranker.figures([one.architecture for one in kept])
+        figures = self._ranker.figures_of([one.row for one in kept])
+        figures = self._ranker.with_accuracy(figures, [one.architecture for one in kept])
         within = [i for i, over in enumerate(figures.excess(self._limits)) if over == 0]
         if len(trials) < self._breeding.startup or len(within) < 2:
             return self._spread(workshop, trials, seen, random)

@@ -1,48 +1,35 @@
 """Front: the best networks of a search, measured again on the device, written where a person finds them.
 
-A run's folder then holds trials.json (every network with its figures), front.csv, front/ (an architecture file for each
-member), and the picture of the first two objectives.
+A run's folder then holds trials.json (nas.reporting.finished), front.csv, and front/ (an architecture file each).
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from nas.core.errors import InputError
-from nas.core.runs import read_json, write_json, write_whole
+from nas.core.runs import write_whole
 from nas.core.space import Space, write_architecture
-from nas.core.units import Budget
 from nas.latency.clock import Limits
 from nas.latency.isolated import Worker
 from nas.latency.latency import Latency
 from nas.latency.measuring import measure
 from nas.model.spaces import shared_rules
+from nas.reporting.finished import DIRECTIONS, Row, over
 from nas.reporting.pareto import front_of
-from nas.reporting.plots import Axis, write_pareto
-from nas.searching.objective import DIRECTIONS
-from nas.searching.results import SIGMA
 
-TRIALS, TABLE, PICTURE, FOLDER = "trials.json", "front.csv", "front.png", "front"
+TABLE, FOLDER = "front.csv", "front"
 AGAIN = Limits(tolerance=0.01, min_pairs=12, max_pairs=80, seconds=3.0)  # a member, measured on the device
 COLUMNS = (
-    *("number", "accuracy", "accuracy_sigma", "latency_ms", "latency_ms_sigma"),
+    *("number", "accuracy", "accuracy_sigma", "estimator", "latency_ms", "latency_ms_sigma"),
     *("measured_ms", "measured_low", "measured_high", "macs", "params", "memory_mb", "peak_mb"),
-    *("digest", "architecture", "notes"),
+    *("digest", "file", "notes"),
 )
-LABELS = {
-    "accuracy": "accuracy estimate",
-    "latency_ms": "latency (ms)",
-    "macs": "multiply-accumulates",
-    "params": "parameters",
-    "memory_mb": "memory (MB)",
-}
 
-Row = dict[str, Any]
+T = TypeVar("T")
 
 
 def members(rows: Sequence[Row], objectives: Sequence[str], most: int) -> list[Row]:
@@ -52,15 +39,16 @@ def members(rows: Sequence[Row], objectives: Sequence[str], most: int) -> list[R
     along = next((name for name in objectives if name != "accuracy"), objectives[0])
     found.sort(key=lambda row: (row[along], -row.get("accuracy", 0.0)))
     different = [row for at, row in enumerate(found) if not at or any(row[n] != found[at - 1][n] for n in objectives)]
-    if len(different) > most:
-        places = {round(i * (len(different) - 1) / (most - 1)) for i in range(most)} if most > 1 else {0}
-        different = [different[place] for place in sorted(places)]
-    return [{"number": number, **row} for number, row in enumerate(different, start=1)]
+    return [{"number": number, **row} for number, row in enumerate(evenly(different, most), start=1)]
 
 
-def over(row: Mapping[str, Any]) -> float:
-    """How far a row is over its limits, 0 where it keeps them all and could be judged."""
-    return max([0.0, *row["excess"].values()]) if isinstance(row["excess"], Mapping) else float(row["excess"])
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of a list, evenly along it with both its ends; where it is one, the middle."""
+    if len(items) <= most:
+        return list(items)
+    if most < 2:
+        return list(items[len(items) // 2 :][: max(most, 0)])
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 def measured(front: Sequence[Row], latency: Latency, say: Callable[[str], None]) -> list[Row]:
@@ -93,51 +81,10 @@ def write_front(folder: Path, front: Sequence[Row]) -> list[Row]:
         path = folder / FOLDER / f"{row['number']:02}.yaml"
         architecture = Space.parse(row["architecture"], shared_rules(), f"member {row['number']}").only()
         write_whole(path, write_architecture(architecture, f"{folder.name}_{row['number']:02}"))
-        named.append({**row, "architecture": str(path)})
+        named.append({**row, "file": str(path.relative_to(folder))})
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(named)
     write_whole(folder / TABLE, text.getvalue())
     return named
-
-
-def write_trials(folder: Path, rows: Sequence[Row], objectives: Sequence[str], about: Mapping[str, Any]) -> None:
-    """Every network that was evaluated, with a checksum."""
-    write_json(folder / TRIALS, {"objectives": list(objectives), **about, "rows": json.loads(json.dumps(list(rows)))})
-
-
-def draw(folder: Path, rows: Sequence[Row], objectives: Sequence[str], budget: Budget, title: str) -> Path | None:
-    """The picture of the first two objectives, the second as the one across."""
-    if len(objectives) < 2:
-        return None
-    up, across = objectives[:2]
-    limits = budget.limits()
-    x, y = (Axis(name, LABELS[name], DIRECTIONS[name], name + SIGMA, limits.get(name)) for name in (across, up))
-    flat = [{**row, "excess": over(row)} for row in rows]
-    write_pareto(folder / PICTURE, flat, x, y, title)
-    return folder / PICTURE
-
-
-def best_under(folder: Path, budget: Budget) -> Row:
-    """Of a finished run, the network of the best accuracy that keeps a budget; InputError where none does."""
-    told = read_json(folder / TRIALS)
-    limits = budget.limits()
-    kept = [row for row in told["rows"] if not row["reason"] and all(_within(row, limits))]
-    if "accuracy" not in told["objectives"]:
-        raise InputError("the run has no accuracy to choose by", place=str(folder))
-    known = [row for row in kept if row["accuracy"] is not None]
-    if not known:
-        least = {name: min(row[name] for row in told["rows"] if row.get(name) is not None) for name in limits}
-        rule = "no network of the run keeps this budget; the least that it has"
-        raise InputError(f"{rule}: {', '.join(f'{k} {v:.6g}' for k, v in least.items())}", str(budget), str(folder))
-    best: Row = max(known, key=lambda row: row["accuracy"])
-    return best
-
-
-def _within(row: Row, limits: Mapping[str, float]) -> list[bool]:
-    """Whether each limit is kept; a figure that the run does not have is refused."""
-    for name in limits:
-        if name not in row:
-            raise InputError("the run has no such figure", value=name, nearest=[key for key in LABELS if key in row])
-    return [row[name] is not None and row[name] <= limit for name, limit in limits.items()]

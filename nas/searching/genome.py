@@ -16,8 +16,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from nas.core.architecture import Architecture
-from nas.core.automaton import BLOCK_FIELDS, STAGE_FIELDS, Node
+from nas.core.automaton import BLOCK_FIELDS, STAGE_FIELDS
 from nas.core.errors import InputError, nearest
+from nas.core.path import State
 from nas.core.space import Space
 from nas.core.spec import Spec
 from nas.core.template import StageTemplate, Template
@@ -30,37 +31,35 @@ Ask = Callable[[str, "CategoricalDistribution"], Any]  # the choice for a parame
 
 
 def suggest(trial: Trial, space: Space) -> Architecture:
-    """The network that the trial's sampler proposes."""
-    return propose(space, lambda name, distribution: trial.suggest_categorical(name, distribution.choices))
+    """The network that the trial's sampler proposes; of a trial from the queue, that of the parameters it has."""
+    known = trial.params
+
+    def ask(name: str, distribution: CategoricalDistribution) -> Any:
+        return known[name] if name in known else trial.suggest_categorical(name, distribution.choices)
+
+    return propose(space, ask)
 
 
 def propose(space: Space, ask: Ask) -> Architecture:
     """The network whose parameters `ask` gives, one after the other."""
     genes = _genes(space)
 
-    def choose(place: str, node: Node, alive: Sequence[Any]) -> Any:
-        gene = genes.at(place, node, alive)
-        return gene.option(ask(gene.name, gene.distribution))
+    def choose(place: str, state: State) -> int:
+        gene = genes.at(place, state)
+        return gene.number(ask(gene.name, gene.distribution))
 
     return space.walk(choose)
 
 
 def params_of(architecture: Architecture, space: Space) -> tuple[dict[str, Any], dict[str, CategoricalDistribution]]:
     """The parameters that make a network and their distributions; InputError where it is not of the space."""
-    path = space.decisions(architecture)
-    if path is None:
-        raise InputError("the network is not in this space", value=architecture.digest[:12], place=space.name)
-    values = {decision.place: decision.value for decision in path}
-    genes = _genes(space)
+    variation, genes = space.variation, _genes(space)
     params: dict[str, Any] = {}
     distributions: dict[str, CategoricalDistribution] = {}
-
-    def choose(place: str, node: Node, alive: Sequence[Any]) -> Any:
-        gene, value = genes.at(place, node, alive), values[place]
-        params[gene.name], distributions[gene.name] = _choice(value), gene.distribution
-        return value
-
-    space.walk(choose)
+    for place, state, pick in variation.placed(variation.path_of(architecture)):
+        if len(state.options) > 1:
+            gene = genes.at(place, state)
+            params[gene.name], distributions[gene.name] = gene.distribution.choices[pick], gene.distribution
     return params, distributions
 
 
@@ -83,19 +82,19 @@ def architecture_of(params: Mapping[str, Any], space: Space) -> Architecture:
 
 
 class _Gene:
-    """One parameter: its name, its distribution, and the options that its choices stand for."""
+    """One parameter: its name, its distribution, and which of the options its choices stand for."""
 
     def __init__(self, name: str, alive: Sequence[Any]):
         from optuna.distributions import CategoricalDistribution
 
         self.name = name
         self.distribution = CategoricalDistribution([_choice(option) for option in alive])
-        self._options = {_key(_choice(option)): option for option in alive}
+        self._numbers = {_key(choice): number for number, choice in enumerate(self.distribution.choices)}
 
-    def option(self, choice: Any) -> Any:
-        """The option of a choice; InputError where there is none."""
+    def number(self, choice: Any) -> int:
+        """The number of the option of a choice; InputError where there is none."""
         try:
-            return self._options[_key(choice)]
+            return self._numbers[_key(choice)]
         except (KeyError, TypeError):
             names = nearest(choice, self.distribution.choices)
             raise InputError("the parameter has no such choice", choice, self.name, names) from None
@@ -107,15 +106,22 @@ class _Genes:
     def __init__(self, template: Template):
         self._layouts = len(template.layouts) > 1
         self._listed = _listed(template)
-        self._made: dict[tuple[Any, str, Sequence[Any]], _Gene] = {}
+        self._made: dict[tuple[str, str, tuple[Any, ...]], _Gene] = {}
+        self._at: dict[tuple[str, State], _Gene] = {}
 
-    def at(self, place: str, node: Node, alive: Sequence[Any]) -> _Gene:
-        """The parameter of a decision that has these options left."""
-        layout = node.key[1] if len(node.key) > 1 else ""
+    def at(self, place: str, state: State) -> _Gene:
+        """The parameter of a decision."""
+        gene = self._at.get((place, state))
+        if gene is None:
+            gene = self._at[place, state] = self._gene(place, state)
+        return gene
+
+    def _gene(self, place: str, state: State) -> _Gene:
+        layout, alive = state.node.key[1] if len(state.node.key) > 1 else "", state.options
         gene = self._made.get((layout, place, alive))
         if gene is None:
             name = f"{layout}.{place}" if self._layouts and layout else place
-            if tuple(alive) != self._listed.get((layout, place)):
+            if alive != self._listed.get((layout, place)):
                 name += f"~{_signature(alive)}"
             gene = self._made[layout, place, alive] = _Gene(name, alive)
         return gene

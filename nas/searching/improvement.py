@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from nas.reporting.pareto import MAXIMIZE, MINIMIZE, front
+
 CHUNK = 256  # candidates at once, where steps in two costs are a grid for each
 
 
@@ -41,6 +43,8 @@ def expected_hypervolume(
     count = costs.shape[1]
     if count == 0:
         return expected_improvement(mean, sigma, np.array([max(value_reference, *front_values)]))[:, 0]
+    kept = front(np.column_stack([front_values, front_costs]), [MAXIMIZE, *[MINIMIZE] * count])
+    front_costs, front_values = front_costs[kept], front_values[kept]  # the others are at no step of it
     edges = [np.unique(front_costs[:, axis]) for axis in range(count)]
     best = np.full([len(own) + 1 for own in edges], value_reference)
     at = tuple(np.searchsorted(own, front_costs[:, axis]) + 1 for axis, own in enumerate(edges))

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nas.core.architecture import Architecture
+from nas.core.path import Path
 from nas.reporting.pareto import MAXIMIZE, MINIMIZE, ranks
 from nas.searching.improvement import expected_hypervolume
 from nas.searching.ranking import Figures, Ranker
-from nas.searching.surrogate import Surrogate, Vocabulary
-from nas.searching.variation import Path
+from nas.searching.surrogate import Surrogate
+from nas.searching.vocabulary import Vocabulary
 
 JUDGED, UNJUDGEABLE, OVER, OPEN = "judged", "unjudgeable", "over", "open"
 

@@ -10,7 +10,7 @@ finite values stand in for what is not known of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from optuna import Trial
@@ -23,16 +23,10 @@ from nas.core.space import Space
 from nas.core.units import Budget
 from nas.latency.isolated import one_line, tells_of_memory
 from nas.model.costs import Costs
+from nas.reporting.finished import DIRECTIONS, SIGMA
 from nas.searching.genome import suggest
-from nas.searching.results import DIGEST, DUPLICATE, FAILED, REASON, SIGMA, UNKNOWN, Known
+from nas.searching.results import DIGEST, DUPLICATE, FAILED, REASON, UNKNOWN, Known
 
-DIRECTIONS = {
-    "accuracy": "maximize",
-    "latency_ms": "minimize",
-    "macs": "minimize",
-    "params": "minimize",
-    "memory_mb": "minimize",
-}
 STAND_IN = 0.0  # for a figure that is not known; the constraint keeps its network off every front
 MAX_CRASHES = 10  # in a row, before the first figure: then it is not the networks
 BYTES = 4  # of a number in float32
@@ -136,26 +130,30 @@ class Objective:
         cost = self._costs.cost(architecture)
         told: dict[str, Any] = {DIGEST: architecture.digest}
         told |= {"macs": cost.macs, "params": cost.params, "memory_mb": self._memory(cost)}
-        excess = {}
         if self._latency is not None:
             try:
                 predicted = self._latency.predict(architecture)
                 told |= {"latency_ms": float(predicted.ms), "latency_ms" + SIGMA: float(predicted.deviation_ms)}
             except InputError as error:  # the table has never seen one of its operators
                 told[REASON] = f"latency: {one_line(str(error))}"
-                excess[FAILED] = 1.0
-        for name, limit in self.budget.limits().items():
-            if name in told:
-                excess[name] = (told[name] - limit) / limit
+        excess = self._excess(told)
         if any(over > 0 for over in excess.values()):
             told[UNKNOWN] = [name for name in self.names if name not in told]
         return Forecast(told, excess)
 
+    def _excess(self, told: Mapping[str, Any]) -> dict[str, float]:
+        """The constraints of what is told of a network before it is built."""
+        excess = {FAILED: 1.0} if REASON in told else {}
+        limits = self.budget.limits().items()
+        return excess | {name: (told[name] - limit) / limit for name, limit in limits if name in told}
+
     def __call__(self, trial: Trial) -> tuple[float, ...]:
         """The values of a trial, its attributes and constraints set."""
         architecture = suggest(trial, self.space)
-        told, excess = trial.user_attrs, trial.constraints
-        if told.get(DIGEST) != architecture.digest:  # it did not come from the queue
+        told = trial.user_attrs
+        if told.get(DIGEST) == architecture.digest:
+            excess = self._excess(told)  # from the queue: the study has it
+        else:
             told, excess = self.forecast(architecture)
             _tell(trial, told, excess)
         twin = self.known.result(architecture.digest) if self.known is not None else None

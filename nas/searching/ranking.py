@@ -7,16 +7,18 @@ segments: a row of numbers to add up. Equal rows of segments are equal networks.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nas.core.architecture import NONE, Architecture, Stage
+from nas.core.architecture import NONE, Architecture, Block, Stage
 from nas.core.cost import Cost, total
 from nas.core.errors import InputError, nearest
 from nas.core.space import Space
+from nas.core.spec import Spec
 from nas.model.costs import Costs
 from nas.model.plan import Place, block_places, block_plan, input_site
 from nas.ops.parts.norms import norm_cost
@@ -24,6 +26,7 @@ from nas.ops.site import Site
 from nas.searching.objective import memory_mb
 
 CHEAP = ("macs", "params", "memory_mb", "latency_ms")  # figures that formulas and tables tell
+COLUMNS = 4  # of a segment
 
 
 class PlaceTimes(Protocol):
@@ -97,16 +100,22 @@ class Ranker:
         self.latency = latency
         self.accuracy_model = accuracy_model
         self._sites: dict[Site, _At] = {}
-        self._rows: list[tuple[float, ...]] = []  # macs, params, milliseconds, activation of each segment
-        self._table = np.zeros((0, 4))
+        self._times: dict[tuple[Any, ...], float] = {}  # milliseconds of each operator where it stands
+        self._numbers = array("d")  # macs, params, milliseconds, activation of each segment in turn
 
     def segments(self, architecture: Architecture) -> tuple[int, ...]:
         """The numbers of a network's segments: equal for equal networks and for no others of the space."""
-        try:
-            return self._followed(architecture)
-        except KeyError:
-            self._learn(architecture)
-            return self._followed(architecture)
+        found: list[int] = []
+        at, classes = self._at(input_site(architecture)), architecture.classes
+        for stage in architecture.stages:
+            number, at = at.next.get(_frame(stage)) or self._stage(at, stage)
+            found.append(number)
+            for block in stage.blocks:
+                number, at = at.next.get(block) or self._block(at, block, classes)
+                found.append(number)
+            found.append((at.next.get(stage.end_norm) or self._end_norm(at, stage))[0])
+        found.append((at.next.get((architecture.head, classes)) or self._head(at, architecture.head, classes))[0])
+        return tuple(found)
 
     def figures(self, architectures: Sequence[Architecture]) -> Figures:
         """Figures of networks; the accuracy model's as well where there is one."""
@@ -118,11 +127,10 @@ class Ranker:
         nothing = np.full(len(rows), np.nan)
         if not rows:
             return Figures(*[nothing] * len(Figures._fields))
-        if len(self._table) < len(self._rows):
-            self._table = np.array(self._rows)
         lengths = np.array([len(row) for row in rows])
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        found = self._table[np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))]
+        table = np.frombuffer(self._numbers).reshape(-1, COLUMNS)
+        found = table[np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))]
         sums = np.add.reduceat(found[:, :3], starts, axis=0)
         largest = np.maximum.reduceat(found[:, 3], starts)
         memory = memory_mb(Cost(params=sums[:, 1], activation=largest))  # type: ignore[arg-type]
@@ -136,53 +144,29 @@ class Ranker:
         values, sigmas = self.accuracy_model.estimate_many(architectures)
         return figures._replace(accuracy=np.asarray(values, dtype=float), sigma=np.asarray(sigmas, dtype=float))
 
-    def _followed(self, architecture: Architecture) -> tuple[int, ...]:
-        """KeyError where a segment is new."""
-        found: list[int] = []
-        at = self._sites[input_site(architecture)]
-        for stage in architecture.stages:
-            number, at = at.next[_frame(stage)]
-            found.append(number)
-            for block in stage.blocks:
-                number, at = at.next[block]
-                found.append(number)
-            found.append(at.next[stage.end_norm][0])
-        found.append(at.next[architecture.head, architecture.classes][0])
-        return tuple(found)
+    def _stage(self, at: _At, stage: Stage) -> tuple[int, _At]:
+        parts: list[Cost] = []
+        after = self.costs.stage(stage, at.site, parts)
+        embed = Place("", "embed", stage.embed, at.site, {"dim": stage.dim})
+        return self._add(at, _frame(stage), parts, [embed, Place("", "position", stage.position, after, {})], after)
 
-    def _learn(self, architecture: Architecture) -> None:
-        """Number every segment of a network that is new."""
-        operators, classes = self.costs.operators, architecture.classes
-        at = self._at(input_site(architecture))
-        for stage in architecture.stages:
-            found = at.next.get(_frame(stage))
-            if found is None:
-                parts: list[Cost] = []
-                after = self.costs.stage(stage, at.site, parts)
-                embed = Place("", "embed", stage.embed, at.site, {"dim": stage.dim})
-                found = self._add(
-                    at, _frame(stage), parts, [embed, Place("", "position", stage.position, after, {})], after
-                )
-            at = found[1]
-            for block in stage.blocks:
-                found = at.next.get(block)
-                if found is None:
-                    parts = []
-                    after = self.costs.block(block, at.site, classes, parts)
-                    found = self._add(
-                        at, block, parts, block_places(block, block_plan(operators, block, at.site), classes), after
-                    )
-                at = found[1]
-            if stage.end_norm not in at.next:
-                self._add(at, stage.end_norm, [norm_cost(stage.end_norm, stage.dim)], [], at.site)
-        if (architecture.head, classes) not in at.next:
-            head = Place("", "head", architecture.head, at.site, {"classes": classes})
-            self._add(at, (architecture.head, classes), [head.cost(operators)], [head], at.site)
+    def _block(self, at: _At, block: Block, classes: int) -> tuple[int, _At]:
+        parts: list[Cost] = []
+        after = self.costs.block(block, at.site, classes, parts)
+        plan = block_plan(self.costs.operators, block, at.site)
+        return self._add(at, block, parts, block_places(block, plan, classes), after)
+
+    def _end_norm(self, at: _At, stage: Stage) -> tuple[int, _At]:
+        return self._add(at, stage.end_norm, [norm_cost(stage.end_norm, stage.dim)], [], at.site)
+
+    def _head(self, at: _At, head: Spec, classes: int) -> tuple[int, _At]:
+        place = Place("", "head", head, at.site, {"classes": classes})
+        return self._add(at, (head, classes), [place.cost(self.costs.operators)], [place], at.site)
 
     def _add(self, at: _At, key: Any, parts: list[Cost], places: Iterable[Place], after: Site) -> tuple[int, _At]:
         cost = total(*parts)
-        found = at.next[key] = (len(self._rows), self._at(after))
-        self._rows.append((cost.macs, cost.params, self._milliseconds(places), cost.activation))
+        found = at.next[key] = (len(self._numbers) // COLUMNS, self._at(after))
+        self._numbers.extend((cost.macs, cost.params, self._milliseconds(places), cost.activation))
         return found
 
     def _at(self, site: Site) -> _At:
@@ -194,10 +178,22 @@ class Ranker:
     def _milliseconds(self, places: Iterable[Place]) -> float:
         if self.latency is None:
             return 0.0
-        try:
-            return sum(self.latency.place_ms(place) for place in places if place.spec is not NONE)
-        except InputError:
-            return float("inf")
+        found = 0.0
+        for place in places:
+            if place.spec is not NONE:
+                key = (place.kind, place.spec, place.site, *place.context.values())
+                if key not in self._times:
+                    self._times[key] = _place_ms(self.latency, place)
+                found += self._times[key]
+        return found
+
+
+def _place_ms(latency: PlaceTimes, place: Place) -> float:
+    """Infinite for an operator that the table has never seen."""
+    try:
+        return latency.place_ms(place)
+    except InputError:
+        return float("inf")
 
 
 def _frame(stage: Stage) -> tuple[Any, ...]:

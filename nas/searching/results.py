@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.architecture import Architecture
 from nas.core.space import Space
+from nas.model.outline import outline
 from nas.searching.genome import architecture_of
 
 DIGEST = "digest"
@@ -17,7 +18,6 @@ DUPLICATE = "duplicate_of"  # number of the trial whose figures these are
 START = "start"
 REASON = "reason"  # why a network could not be judged
 ORIGIN = "origin"  # START of a network that the search was given; absent where the sampler proposed it
-SIGMA = "_sigma"  # ending of the name of a figure's standard deviation
 UNKNOWN = "unknown"  # objectives that are not known, for which other values stand in
 FAILED = "failed"  # constraint of a network that could not be judged
 
@@ -83,11 +83,9 @@ def is_feasible(trial: FrozenTrial) -> bool:
 
 
 def results_of(study: Study, space: Space, objectives: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each network evaluated, in order of trials.
+    """One row for each network evaluated, in order of trials: see nas.reporting.finished.
 
-    Keys: trial, digest, architecture (its document), origin, feasible, excess (constraint to excess relative to the
-    limit), reason, and the figures: the objectives and whatever else is known, with `..._sigma`. Figures that stand in
-    for unknown ones of a network that could not be judged are None.
+    Figures that stand in for unknown ones of a network that could not be judged are None.
     """
     rows = []
     listed: set[str] = set()
@@ -98,12 +96,14 @@ def results_of(study: Study, space: Space, objectives: Sequence[str]) -> list[di
         listed.add(told[DIGEST])
         figures = {key: value for key, value in told.items() if isinstance(value, int | float)}
         values = dict(zip(objectives, trial.values, strict=True))
+        architecture = architecture_of(trial.params, space)
         unknown = set(told.get(UNKNOWN, ()))
         rows.append(
             {
                 "trial": trial.number,
                 "digest": told[DIGEST],
-                "architecture": architecture_of(trial.params, space).to_dict(),
+                "architecture": architecture.to_dict(),
+                "outline": outline(architecture),
                 "origin": told.get(ORIGIN, "sampler"),
                 "feasible": is_feasible(trial),
                 "excess": trial.constraints,

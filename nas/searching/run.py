@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
+import platform
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,14 +31,18 @@ from nas.searching.objective import Latency as Predictions
 from nas.searching.proposing import Proposer
 from nas.searching.ranking import PlaceTimes, Ranker
 from nas.searching.results import Known, results_of
-from nas.searching.samplers import sampler
+from nas.searching.samplers import sampler, seed_of
 from nas.searching.signals import SIGNALS
-from nas.searching.storage import masked, storage_url
+from nas.searching.storage import masked, passes, storage_url
 from nas.searching.study import Mode, facts_of, open_study
 from nas.searching.workers import Dead, Worker
 
 END_S = 10.0  # that worker processes may take to end
 LOOK_S = 0.2
+TOLD_S = 5.0  # between two looks at what workers have found
+
+Look = Callable[[], None]
+Launch = Callable[[Sequence[int], Look], int | None]  # workers of these numbers to their end; the signal that made it
 
 
 class Searched(NamedTuple):
@@ -44,6 +51,7 @@ class Searched(NamedTuple):
     rows     of `results_of`, in order of trials
     end      trials, time, exhausted, or signal, with its number
     notices  things to tell: where latencies come from, start networks left out
+    leads    whether it is this process that brings the search to its end, of all that work at the study
     """
 
     rows: list[dict[str, Any]]
@@ -53,6 +61,7 @@ class Searched(NamedTuple):
     signal: int | None
     storage: str
     notices: list[str]
+    leads: bool
 
 
 def run_search(
@@ -60,8 +69,9 @@ def run_search(
     folder: str | Path,
     mode: Mode = "new",
     *,
-    worker: int = 0,
-    spawn: Callable[[int], Sequence[str]] | None = None,
+    worker: int | None = None,
+    launch: Launch | None = None,
+    seconds: float | None = None,
     accuracy: Accuracy | None = None,
     latency: Predictions | None = None,
     times: PlaceTimes | None = None,
@@ -70,8 +80,9 @@ def run_search(
     """Search, or go on with a search.
 
     folder   of the run, which exists
-    mode     new, resume, or join (as one of several workers, `worker` its number)
-    spawn    the command of each further worker process, by its number: needed for more than one
+    mode     new, resume, or join (as one of several workers, `worker` its number where it was given one)
+    launch   how workers are run where this process is not to be the only one
+    seconds  in place of the configuration's minutes
     accuracy, latency  in place of those that the configuration names
     times    latencies of operators, by which the sampler `evolution` ranks where latency matters
     """
@@ -105,25 +116,42 @@ def run_search(
             objectives=config.objectives,
             limits=config.limits.limits(),
         )
+        leads = mode != "join" or opened.made
+        if worker is None:  # two of the same number would propose the same networks
+            worker = 0 if leads else seed_of(zlib.crc32(platform.node().encode()), os.getpid())
         proposer = Proposer(opened.study, objective, make, config.seed, worker)
-        if mode != "join":
+        if leads:
             notices += _start(config, space, proposer)
-        end, ended_by = _work(config, Worker(opened, objective, proposer, wait=mode != "join", told=told), spawn)
+        seconds = 60 * config.minutes if seconds is None and config.minutes is not None else seconds
+        begun, ended_by = time.monotonic(), None
+        if launch is not None:
+            known = Known(opened.study)
+            numbers = [worker + number for number in range(1, config.workers + 1)]
+            ended_by = launch(numbers, lambda: _tell(known, told))
+        end, one = "signal", Worker(opened, objective, proposer, wait=leads, told=told)
+        if ended_by is None:  # nothing is left to do where the workers did it
+            end = one.work(config.trials, _left(config, seconds, launch is not None, time.monotonic() - begun))
         rows = results_of(opened.study, space, config.objectives)
-    return Searched(rows, list(config.objectives), objective.directions, end, ended_by, masked(url), notices)
+    told_of = masked(url), notices, leads
+    return Searched(rows, list(config.objectives), objective.directions, end, ended_by or one.signal, *told_of)
 
 
-def _work(config: SearchConfig, worker: Worker, spawn: Callable[[int], Sequence[str]] | None) -> tuple[str, int | None]:
-    """Work alone, or let processes work and then finish what they left; the end, and the signal that made it."""
-    seconds = None if config.minutes is None else 60 * config.minutes
-    ended_by = None
-    if spawn is not None and config.workers > 1:
-        begun = time.monotonic()
-        ended_by = run_processes([spawn(number) for number in range(1, config.workers + 1)])
-        seconds = None if seconds is None else max(seconds - (time.monotonic() - begun), 0.0)
-    if ended_by is not None:
-        return "signal", ended_by
-    return worker.work(config.trials, seconds), worker.signal
+def _tell(known: Known, told: Callable[[Known], None] | None) -> None:
+    """Show how far the workers are; a server that is away meanwhile is theirs to wait for."""
+    try:
+        known.refresh()
+    except Exception as error:
+        if not passes(error):
+            raise
+    if told is not None:
+        told(known)
+
+
+def _left(config: SearchConfig, seconds: float | None, launched: bool, passed: float) -> float | None:
+    """Seconds that this process may work itself: 0 where the workers are jobs, to which all that is left belongs."""
+    if launched and config.launcher == "slurm":
+        return 0.0
+    return None if seconds is None else max(seconds - passed, 0.0)
 
 
 def make_accuracy(config: SearchConfig) -> Accuracy:
@@ -137,15 +165,16 @@ def make_accuracy(config: SearchConfig) -> Accuracy:
     template = load_named_space(config.space).template
     side = max(template.input)
     if config.data is None:
-        noise = Setting.noise(side, template.channels, template.classes, config.images, config.seed)
-        cache = None if config.run is None else f"{config.run}/evaluations"
-        return kind(replace(noise, run=config.run, steps=config.steps, cache=cache))
-    from nas.training.data import open_data
+        setting = Setting.noise(side, template.channels, template.classes, config.images, config.seed)
+    else:
+        from nas.training.data import open_data
 
-    data = open_data(config.data, side, template.channels, config.seed, config.data_root)
-    chosen = torch.randperm(data.length("train"), generator=torch.Generator().manual_seed(config.seed))
-    images, labels = data.read("train", chosen[: config.images].numpy())
-    return kind(Setting(images, labels, config.seed))
+        data = open_data(config.data, side, template.channels, config.seed, config.data_root)
+        chosen = torch.randperm(data.length("train"), generator=torch.Generator().manual_seed(config.seed))
+        images, labels = data.read("train", chosen[: config.images].numpy())
+        setting = Setting(images, labels, config.seed)
+    cache = None if config.run is None else f"{config.run}/evaluations"
+    return kind(replace(setting, run=config.run, steps=config.steps, cache=cache))
 
 
 def check_budget(objective: Objective) -> None:
@@ -162,30 +191,52 @@ def check_budget(objective: Objective) -> None:
             raise InputError(rule, value=str(objective.budget), place="budget")
 
 
-def run_processes(commands: Sequence[Sequence[str]]) -> int | None:
-    """Run worker processes to their end, pass signals on to them; the signal that came, if any.
-
-    InputError where every one of them ended with an error, which each has told.
-    """
+@contextmanager
+def noted() -> Iterator[list[int]]:
+    """Signals that ask the process to end, as they come."""
     received: list[int] = []
     before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in SIGNALS}
-    started: list[subprocess.Popen[bytes]] = []
     try:
-        started += [subprocess.Popen(list(command), start_new_session=True) for command in commands]
-        while not received and any(process.poll() is None for process in started):
-            time.sleep(LOOK_S)
+        yield received
     finally:
-        deadline = time.monotonic() + END_S
-        for process in started:
-            process.terminate()  # nothing where it has ended
-        for process in started:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def wait(done: Callable[[], bool], received: list[int], look: Look) -> None:
+    """Until it is done, or a signal was received; `look` is called every TOLD_S seconds."""
+    looked = time.monotonic()
+    while not received and not done():
+        time.sleep(LOOK_S)
+        if time.monotonic() - looked > TOLD_S:
+            look()
+            looked = time.monotonic()
+
+
+def run_processes(
+    commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None, look: Look = lambda: None
+) -> int | None:
+    """Run worker processes to their end, pass signals on to them; the signal that came, if any.
+
+    environment: further variables of theirs. InputError where every one of them ended with an error, which each has
+    told.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+    given = {**os.environ, **(environment or {})}
+    with noted() as received:
+        try:
+            started += [subprocess.Popen(list(one), start_new_session=True, env=given) for one in commands]
+            wait(lambda: all(process.poll() is not None for process in started), received, look)
+        finally:
+            deadline = time.monotonic() + END_S
+            for process in started:
+                process.terminate()  # nothing where it has ended
+            for process in started:
+                try:
+                    process.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
     if not received and all(process.returncode > 0 for process in started):
         raise InputError("every worker ended with an error", value=[process.returncode for process in started])
     return received[0] if received else None
@@ -210,23 +261,28 @@ def _facts(config: SearchConfig) -> dict[str, Any]:
         "population": config.population,
         "seed": config.seed,
     }
-    if "accuracy" in config.objectives:
-        from nas.accuracy import estimator
+    return facts | (judging_facts(config) if "accuracy" in config.objectives else {})
 
-        code = Path(inspect.getfile(estimator(config.accuracy))).read_bytes()
-        told = {"name": config.accuracy, "code": hashlib.sha256(code).hexdigest()[:12], "images": config.images}
-        if config.run is not None:
-            from nas.training.checkpoints import Checkpoints
-            from nas.training.start import CHECKPOINTS
 
-            told |= {"run": config.run, "checkpoints": Checkpoints(Path(config.run) / CHECKPOINTS).steps}
-        facts["accuracy"] = told
-        if config.data is not None:
-            from nas.training.data import open_data
+def judging_facts(config: SearchConfig) -> dict[str, Any]:
+    """What an accuracy of the configuration's estimator depends on, beside the network and the seed."""
+    from nas.accuracy import estimator
 
-            template = load_named_space(config.space).template
-            data = open_data(config.data, max(template.input), template.channels, config.seed, config.data_root)
-            facts["data"] = {"name": config.data, "fingerprint": data.fingerprint}
+    code = Path(inspect.getfile(estimator(config.accuracy))).read_bytes()
+    told = {"name": config.accuracy, "code": hashlib.sha256(code).hexdigest()[:12], "images": config.images}
+    if config.run is not None:
+        from nas.training.checkpoints import Checkpoints
+        from nas.training.start import CHECKPOINTS
+
+        steps = Checkpoints(Path(config.run) / CHECKPOINTS).steps
+        told |= {"run": config.run, "checkpoints": steps, "steps": config.steps}
+    facts: dict[str, Any] = {"accuracy": told}
+    if config.data is not None:
+        from nas.training.data import open_data
+
+        template = load_named_space(config.space).template
+        data = open_data(config.data, max(template.input), template.channels, config.seed, config.data_root)
+        facts["data"] = {"name": config.data, "fingerprint": data.fingerprint}
     return facts
 
 

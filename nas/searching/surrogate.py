@@ -10,15 +10,16 @@ and their order alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas.core.architecture import NONE, Architecture, Block
-from nas.core.spec import Spec
+from nas.core.architecture import Architecture
 from nas.searching.ranking import Figures
+from nas.searching.vocabulary import Vocabulary
 
 # Each spread, in standard deviations of the values, with those that are tried; lengths are of numbers, and of the share
 # of places in which two networks differ.
@@ -49,62 +50,9 @@ class _Described(NamedTuple):
     words: Any
     size: np.ndarray  # words of each network, those that no evaluated network has included
 
-    def first(self, some: int) -> _Described:
-        """The first networks alone."""
-        return _Described(self.numbers[:some], self.operators[:some], self.inside[:some], self.words, self.size[:some])
-
-
-class Vocabulary:
-    """What networks are made of, as words that stay the same for one process.
-
-    A unit is a stage's frame, a block, or the head, at its place; its words tell what it has there, and its operators.
-    """
-
-    def __init__(self) -> None:
-        self.places: list[list[int]] = []  # of each unit
-        self.operators: list[list[int]] = []
-        self._units: dict[Any, int] = {}
-        self._words: dict[Any, int] = {}
-
-    def read(self, architecture: Architecture) -> list[int]:
-        """The units of a network."""
-        get, found = self._units.get, []
-        for number, stage in enumerate(architecture.stages):
-            frame = (stage.dim, stage.class_token, stage.distill_token, stage.registers, len(stage.blocks))
-            key: tuple[Any, ...] = (number, *frame, stage.embed, stage.position, stage.end_norm)
-            unit = get(key)
-            if unit is None:
-                specs = {"embed": stage.embed, "stage position": stage.position, "end_norm": stage.end_norm}
-                unit = self._add(key, number, -1, specs, frame)
-            found.append(unit)
-            for depth, block in enumerate(stage.blocks):
-                key = (number, depth, block)
-                unit = get(key)
-                found.append(self._add_block(key, number, depth, block) if unit is None else unit)
-        key = ("head", architecture.head)
-        unit = get(key)
-        found.append(self._add(key, -1, -1, {"head": architecture.head}, ()) if unit is None else unit)
-        return found
-
-    def _add_block(self, key: tuple[Any, ...], stage: int, depth: int, block: Block) -> int:
-        slots = ("position", "reduction", "mixer", "feedforward", "exit")
-        rest = (block.norm, block.residual, block.layer_scale)
-        return self._add(key, stage, depth, {slot: getattr(block, slot) for slot in slots}, rest)
-
-    def _add(self, key: Any, stage: int, depth: int, specs: dict[str, Spec], rest: tuple[Any, ...]) -> int:
-        places = [self._word(stage, depth, number, value) for number, value in enumerate(rest)]
-        operators = []
-        for slot, spec in specs.items():
-            places += [self._word(stage, depth, slot, spec.name), self._word(stage, depth, slot, spec)]
-            if spec is not NONE:
-                operators += [self._word(slot, spec.name), self._word(slot, spec)]
-        unit = self._units[key] = len(self._units)
-        self.places.append(places)
-        self.operators.append(operators)
-        return unit
-
-    def _word(self, *parts: Any) -> int:
-        return self._words.setdefault(parts, len(self._words))
+    def some(self, rows: slice) -> _Described:
+        """Some of the networks alone."""
+        return _Described(self.numbers[rows], self.operators[rows], self.inside[rows], self.words, self.size[rows])
 
 
 class Surrogate:
@@ -131,13 +79,15 @@ class Surrogate:
         self._told = bool(np.isfinite(figures.accuracy).all())
         numbers = _numbers(architectures, figures, self._told)
         self._middle, self._width = numbers.mean(axis=0), np.maximum(numbers.std(axis=0), 1e-6)
+        self._kept: list[dict[int, tuple[int, ...]]] = [{}, {}]  # columns of the words of each unit
         self._known = self._describe(read, numbers)
+        self._held = (self._known.inside @ self._known.words).T.tocsr()  # how often each network has each word
         centred = np.asarray(values, dtype=float)
         centred = _pulled_in(centred) if pull else centred
         self._centre, self._scale = float(centred.mean()), float(max(centred.std(), 1e-9))
         self._values = (centred - self._centre) / self._scale
         self.spreads = spreads or self._chosen()
-        whole = self._covariance(self._known, self._known, self.spreads)
+        whole = _joined(self._parts(self._known), self.spreads)
         whole[np.diag_indices_from(whole)] += self.spreads["noise"] ** 2
         self._factor = cholesky(whole, lower=True, check_finite=False)
         self._weights = cho_solve((self._factor, True), self._values, check_finite=False)
@@ -148,7 +98,7 @@ class Surrogate:
 
         read = [self._vocabulary.read(architecture) for architecture in architectures]
         new = self._describe(read, _numbers(architectures, figures, self._told))
-        cross = self._covariance(new, self._known, self.spreads)
+        cross = _joined(self._parts(new), self.spreads)
         half = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
         variance = self._prior(new, self.spreads) - np.einsum("ij,ij->j", half, half)
         return (
@@ -160,8 +110,8 @@ class Surrogate:
         units, inside = _matrix(read)
         own = (self._vocabulary.places, self._vocabulary.operators)
         places, operators = (
-            _counted([words[unit] for unit in units], columns)
-            for words, columns in zip(own, self._columns, strict=True)
+            _counted(_rows(units, words, columns, kept), len(columns))
+            for words, columns, kept in zip(own, self._columns, self._kept, strict=True)
         )
         sizes = [np.array([len(words[unit]) for unit in units], dtype=float) for words in own]
         scaled = (numbers - self._middle) / self._width
@@ -174,18 +124,18 @@ class Surrogate:
             size=inside @ sizes[0],
         )
 
-    def _covariance(self, a: _Described, b: _Described, spreads: dict[str, float]) -> np.ndarray:
-        return _joined(self._parts(a, b), spreads)
-
-    @staticmethod
-    def _parts(a: _Described, b: _Described) -> tuple[np.ndarray, ...]:
-        """Products of numbers, operators and places, and distances in numbers and in places."""
+    def _parts(self, a: _Described, first: int | None = None) -> tuple[np.ndarray, ...]:
+        """Of networks with the (first) evaluated ones: products of numbers, operators and places, and distances in
+        numbers and in places."""
+        b, held = self._known, self._held
+        if first is not None:
+            b, held = b.some(slice(first)), held[:, :first]
         numbers = a.numbers @ b.numbers.T
         squares = (a.numbers**2).sum(axis=1)[:, None] + (b.numbers**2).sum(axis=1)[None, :]
-        same = a.inside @ (a.words @ (b.inside @ b.words).T).toarray()
-        mean = 0.5 * (a.size[:, None] + b.size[None, :])
-        apart = 1.0 - same / mean
-        return numbers, a.operators @ b.operators.T, same / mean, np.maximum(squares - 2 * numbers, 0.0), apart
+        same = a.inside @ (a.words @ held).toarray()
+        same /= 0.5 * (a.size[:, None] + b.size[None, :])
+        squares -= 2 * numbers
+        return numbers, a.operators @ b.operators.T, same, np.maximum(squares, 0.0, out=squares), 1.0 - same
 
     @staticmethod
     def _prior(a: _Described, spreads: dict[str, float]) -> np.ndarray:
@@ -203,37 +153,51 @@ class Surrogate:
         if count < LEAST:
             return START
         count = min(MOST, 2 ** int(math.log2(count)))
-        first = self._known.first(count)
-        parts, values = self._parts(first, first), self._values[:count]
+        parts, values = self._parts(self._known.some(slice(count)), count), self._values[:count]
+
+        decayed = cache(partial(_decayed, parts))
+
+        @cache
+        def evidence(*own: float) -> float:
+            spreads = dict(zip(SPREADS, own, strict=True))
+            return _evidence(_joined(parts, spreads, decayed), values, spreads)
+
         chosen = dict(START)
-        best = _evidence(parts, values, chosen)
+        best = evidence(*chosen.values())
         for _ in range(SWEEPS):
             for name, tried in SPREADS.items():
                 for value in tried:
-                    found = _evidence(parts, values, {**chosen, name: value})
+                    found = evidence(*{**chosen, name: value}.values())
                     if found > best:
                         best, chosen = found, {**chosen, name: value}
         return chosen
 
 
-def _joined(parts: tuple[np.ndarray, ...], spreads: dict[str, float]) -> np.ndarray:
-    numbers, operators, places, far, apart = parts
-    found: np.ndarray = (
-        CONSTANT**2
-        + spreads["numbers"] ** 2 * numbers
-        + spreads["operators"] ** 2 * operators
-        + spreads["places"] ** 2 * places
-        + spreads["smooth"] ** 2 * np.exp(-0.5 * far / spreads["smooth_length"] ** 2)
-        + spreads["local"] ** 2 * np.exp(-apart / spreads["local_length"])
-    )
+def _joined(
+    parts: tuple[np.ndarray, ...], spreads: dict[str, float], decayed: Callable[[str, float], np.ndarray] | None = None
+) -> np.ndarray:
+    """Covariances; decayed: what is left at each distance, where that is kept."""
+    numbers, operators, places, *_ = parts
+    decayed = decayed or partial(_decayed, parts)
+    found: np.ndarray = CONSTANT**2 + spreads["numbers"] ** 2 * numbers
+    found += spreads["operators"] ** 2 * operators
+    found += spreads["places"] ** 2 * places
+    found += spreads["smooth"] ** 2 * decayed("smooth", spreads["smooth_length"])
+    found += spreads["local"] ** 2 * decayed("local", spreads["local_length"])
     return found
 
 
-def _evidence(parts: tuple[np.ndarray, ...], values: np.ndarray, spreads: dict[str, float]) -> float:
-    """Logarithm of the likelihood of the values, but for a constant."""
+def _decayed(parts: tuple[np.ndarray, ...], effect: str, length: float) -> np.ndarray:
+    """What is left of an effect at the distances, in numbers or in places, of networks."""
+    *_, far, apart = parts
+    found = 0.5 * far / -(length**2) if effect == "smooth" else apart / -length
+    return np.exp(found, out=found)
+
+
+def _evidence(whole: np.ndarray, values: np.ndarray, spreads: dict[str, float]) -> float:
+    """Logarithm of the likelihood of the values by their covariance, but for a constant."""
     from scipy.linalg import cholesky, solve_triangular
 
-    whole = _joined(parts, spreads)
     whole[np.diag_indices_from(whole)] += spreads["noise"] ** 2
     factor = cholesky(whole, lower=True, check_finite=False)
     half = solve_triangular(factor, values, lower=True, check_finite=False)
@@ -251,7 +215,7 @@ def _numbers(architectures: Sequence[Architecture], figures: Figures, told: bool
     return np.stack(columns, axis=1)
 
 
-def _columns(read: list[list[int]], words: list[list[int]]) -> dict[int, int]:
+def _columns(read: list[list[int]], words: list[tuple[int, ...]]) -> dict[int, int]:
     """A column for each word, in the order in which they occur first."""
     columns: dict[int, int] = {}
     for unit in dict.fromkeys(unit for units in read for unit in units):
@@ -270,14 +234,26 @@ def _matrix(read: list[list[int]]) -> tuple[np.ndarray, Any]:
     return units, csr_array((np.ones(len(found)), found, ends), shape=(len(read), len(units)))
 
 
-def _counted(rows: list[list[int]], columns: dict[int, int]) -> Any:
-    """How often each row has each of the columns' words: (rows, columns), sparse."""
+def _rows(
+    units: np.ndarray, words: list[tuple[int, ...]], columns: dict[int, int], kept: dict[int, tuple[int, ...]]
+) -> list[tuple[int, ...]]:
+    """The columns of the words of each unit, kept for the next time."""
+    found = []
+    for unit in units.tolist():
+        row = kept.get(unit)
+        if row is None:
+            row = kept[unit] = tuple([columns[word] for word in words[unit] if word in columns])
+        found.append(row)
+    return found
+
+
+def _counted(kept: list[tuple[int, ...]], columns: int) -> Any:
+    """How often each row has each of the columns: (rows, columns), sparse."""
     from scipy.sparse import csr_array
 
-    kept = [[columns[word] for word in row if word in columns] for row in rows]
     ends = np.concatenate([[0], np.cumsum([len(row) for row in kept])])
     flat = np.fromiter(chain.from_iterable(kept), np.int64, int(ends[-1]))
-    return csr_array((np.ones(len(flat)), flat, ends), shape=(len(rows), len(columns)))
+    return csr_array((np.ones(len(flat)), flat, ends), shape=(len(kept), columns))
 
 
 def _pulled_in(values: np.ndarray) -> np.ndarray:

@@ -154,17 +154,16 @@ class Worker:
         """Whether there is a network to evaluate, queued if need be; otherwise the end is known."""
         if self._signals.received is not None:
             self._end = "signal"
+            return False
+        self._proposer.refresh()
+        known = self._proposer.known
+        enough = self._trials is not None and known.finished + known.running + known.waiting >= self._trials
+        if enough and not known.waiting:
+            self._end = "trials"
         elif self._deadline is not None and time.monotonic() >= self._deadline:
             self._end = "time"
-        else:
-            self._proposer.refresh()
-            known = self._proposer.known
-            begun = known.finished + known.running + known.waiting
-            enough = self._trials is not None and begun >= self._trials
-            if enough and not known.waiting:
-                self._end = "trials"
-            elif not enough and (not known.waiting or (known.running and known.waiting == 1)):
-                self._proposer.queue()  # the one that waits may be what another worker is about to take
+        elif not enough and (not known.waiting or (known.running and known.waiting == 1)):
+            self._proposer.queue()  # the one that waits may be what another worker is about to take
         return self._end is None
 
     def _open(self) -> bool:

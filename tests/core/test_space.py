@@ -398,7 +398,7 @@ def test_mutations_reach_the_whole_space() -> None:
         space, random = SPACES[name], Random(8)
         network = space.sample(random)
         seen = {network}
-        for _ in range(15 * space.size):
+        for _ in range(30 * space.size):
             network = space.mutate(network, random)
             seen.add(network)
         assert seen == NETWORKS[name]
@@ -406,7 +406,9 @@ def test_mutations_reach_the_whole_space() -> None:
 
 @pytest.mark.parametrize("name", ["memory", "class token", "two stages", "dead ends", "one drop", "knobs"])
 def test_a_child_takes_each_decision_from_a_parent_where_legal(name: str) -> None:
-    """Where: some network of the space has it after the decisions before; otherwise it is drawn from those that do."""
+    """Where: some network of the space has it after the decisions before; otherwise it is drawn from those that do.
+
+    Blocks of an entry are counted from its end; for a block that a parent lacks, its first one there stands."""
     space, random = SPACES[name], Random(9)
     paths = {network: values_of(space, network) for network in NETWORKS[name]}
     possible = {path[: i + 1] for path in paths.values() for i in range(len(path))}
@@ -417,12 +419,41 @@ def test_a_child_takes_each_decision_from_a_parent_where_legal(name: str) -> Non
         child = space.crossover(parents[0], parents[1], random)
         mixed += child not in parents
         path = paths[child]
-        for i, (place, value) in enumerate(path):
-            offered = {(place, dict(paths[parent])[place]) for parent in parents if place in dict(paths[parent])}
-            taken = {step for step in offered if (*path[:i], step) in possible}
-            assert (place, value) in taken or not taken
+        theirs = [aligned(paths[parent]) for parent in parents]
+        for i, ((place, value), label) in enumerate(zip(path, labels(path), strict=True)):
+            entry = (*label[:2], "first", label[-1])
+            offered = [own.get(label, own.get(entry)) for own in theirs if label in own or entry in own]
+            taken = [option for option in offered if (*path[:i], (place, option)) in possible]
+            assert value in taken or not taken
     assert mixed > 5
     assert space.crossover(networks[0], networks[0], random) == networks[0]
+
+
+def labels(path: tuple[tuple[str, Any], ...]) -> list[tuple[Any, ...]]:
+    """What each decision is: its place, or of a block its stage, its entry, blocks left in it, and the field."""
+    found: list[tuple[Any, ...]] = []
+    entry, ends = "", 0
+    for place, value in path:
+        if place.endswith("repeat"):
+            start = ends if entry.partition(".")[0] == place.partition(".")[0] else 0
+            entry, ends = place, start + value
+        if ".blocks[" in place:
+            stage, _, rest = place.partition(".blocks[")
+            number, _, field = rest.partition("].")
+            found.append((stage, entry, ends - int(number), field))
+        else:
+            found.append((place,))
+    return found
+
+
+def aligned(path: tuple[tuple[str, Any], ...]) -> dict[tuple[Any, ...], Any]:
+    """The value of each decision by its label, and those of the first block of each entry."""
+    found: dict[tuple[Any, ...], Any] = {}
+    for (_, value), label in zip(path, labels(path), strict=True):
+        found[label] = value
+        if len(label) == 4:
+            found.setdefault((*label[:2], "first", label[-1]), value)
+    return found
 
 
 def values_of(space: Space, network: Architecture) -> tuple[tuple[str, Any], ...]:

@@ -17,6 +17,9 @@ from nas.model.costs import Costs
 from nas.model.spaces import load_named_space, shared_rules
 from nas.searching.contest import NAMES, evaluated
 from nas.searching.ranking import Ranker
+from nas.train import main as train
+from nas.training.evaluating import evaluate
+from nas.training.start import open_for, trained
 from tests.searching.test_ranking import SMALL
 
 COSTS = Costs()
@@ -85,6 +88,46 @@ def _drawn(space: Space, seed: int) -> Architecture:
     return space.sample(Random(seed))
 
 
+SUPERNET = """
+name: little
+input: 16
+channels: 1
+classes: 10
+stages:
+  - {embed: patch(size=8), dim: [8, 16], blocks: [{mixer: [depthwise, additive], feedforward: "mlp(ratio=[1, 2])"}]}
+head: mean
+"""
+
+
+def test_inherited_weights_are_an_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accuracy of the network taken out of the trained supernet, measured once, by whichever sampler asks."""
+    monkeypatch.chdir(tmp_path)
+    Path("little.yaml").write_text(SUPERNET)
+    told = ["--steps", "3", "--set", "batch=8", "--set", "size=16", "--set", "calibration=8", "--name", "supernet"]
+    assert train(["--space", "little.yaml", *told]) == 0
+    known = objective("supernet:runs/supernet")
+    assert known.name == "supernet-little" and known.space.size == 8 and "3 steps" in known.about
+    parser = ArgumentParser()
+    search.add_arguments(parser)
+    sides = ["--sampler", "random", "--sampler", "evolution", "--evaluations", "6", "--seeds", "1", "--trials", "1"]
+    monkeypatch.setattr(search, "overhead", lambda trials: [{"sampler": "random", "ratio": 1.0}])
+    monkeypatch.setattr(search, "ranking", lambda space: {"ranked": 1.0})
+    result = search.run(parser.parse_args(["--objective", "supernet:runs/supernet", *sides]))
+    (compared,) = result["objectives"]
+    assert compared["name"] == "supernet-little" and compared["budget_evaluations"] == 6
+    kept = list(Path("runs/supernet/evaluations").rglob("*.json"))
+    assert 6 <= len(kept) <= 8, "a file for each network, whichever sampler asked for it first"
+    giver = trained("runs/supernet")
+    for network in dict.fromkeys(known.space.every()):
+        own = evaluate(giver.supernet.extract(network), open_for(giver.config), "search")
+        assert known.accuracy(network) == pytest.approx(100 * own.accuracy)
+    assert len(list(Path("runs/supernet/evaluations").rglob("*.json"))) == 8
+    with pytest.raises(InputError, match="give its folder, as in supernet:RUN"):
+        objective("supernet")
+    with pytest.raises(InputError, match="none"):
+        objective("supernet:runs/none")
+
+
 def test_a_table_that_does_not_know_every_network_is_refused() -> None:
     with pytest.raises(InputError, match="the table is to know all"):
         objective("autoformer_tiny")
@@ -99,7 +142,7 @@ def test_the_document_of_the_benchmark(tmp_path: Path, monkeypatch: pytest.Monke
     path.write_text(dump_yaml(SMALL))
     parser = ArgumentParser()
     search.add_arguments(parser)
-    command = ["--objective", f"synthetic:{path}", "--evaluations", "20", "--seeds", "2", "--trials", "5"]
+    command = ["--objective", f"synthetic:{path}", "--evaluations", "20", "--seeds", "2", "--trials", "2"]
     for sampler in ("random", "nsga2", "evolution"):
         command += ["--sampler", sampler]
     result = search.run(parser.parse_args([*command, "--space", str(path)]))

@@ -9,7 +9,8 @@ from nas.model.spaces import load_named_space
 from nas.reporting.pareto import hypervolume
 from nas.searching.improvement import expected_hypervolume
 from nas.searching.ranking import Ranker
-from nas.searching.surrogate import Surrogate, Vocabulary
+from nas.searching.surrogate import Surrogate
+from nas.searching.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize("cheap", [0, 1, 2])

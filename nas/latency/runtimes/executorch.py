@@ -22,8 +22,6 @@ _pool: list[int] = []  # its threads, once they are fixed
 
 
 def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Callable[[], Any]:
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime, Verification
 
     from nas.latency.runtimes._refusal import refuse_flags, refusing
@@ -33,10 +31,10 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
     with refusing("torch.export"):
         program = exported(module, inputs)
     with refusing("ExecuTorch's lowering"):
-        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
-    _use_threads(target.threads)
+        file = lowered(program)
+    use_threads(target.threads)
     with refusing("ExecuTorch"):
-        loaded = Runtime.get().load_program(lowered.buffer, verification=Verification.Minimal)
+        loaded = Runtime.get().load_program(file, verification=Verification.Minimal)
         method = loaded.load_method("forward")
         arguments = [x.detach().contiguous() for x in inputs]
 
@@ -47,8 +45,19 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
     return call
 
 
-def _use_threads(count: int) -> None:
-    """Programs hold on to the pool that they were loaded with, so it is not replaced once there are any."""
+def lowered(program: Any) -> bytes:
+    """The file of a program, with what XNNPACK has kernels for handed to it."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer
+
+
+def use_threads(count: int) -> None:
+    """The pool of threads of this process; raises Unsupported where it has another number of them already.
+
+    Programs hold on to the pool that they were loaded with, so it is not replaced once there are any.
+    """
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
 
     from nas.latency.runtimes import Unsupported

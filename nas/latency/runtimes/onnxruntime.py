@@ -32,7 +32,7 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
     with refusing("torch.onnx.export"):
         model = onnx_model(module, inputs)
     with refusing("ONNX Runtime"):
-        session = _session(model, target)
+        session = opened(model, target)
         kind = "cpu" if target.kind == "cpu" else "cuda"
         number = int(target.device.partition(":")[2] or 0)
         arrays = [x.detach().contiguous().numpy() for x in inputs]
@@ -57,7 +57,8 @@ def _run(session: Any, binding: Any, inputs: Any, outputs: Any) -> Any:
     return outputs
 
 
-def _session(model: bytes, target: Target) -> Any:
+def opened(model: bytes | str, target: Target) -> Any:
+    """The session of a model, or of a file, on a target."""
     import onnxruntime
 
     from nas.latency.runtimes import Unsupported

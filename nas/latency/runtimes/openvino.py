@@ -36,19 +36,14 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
     with refusing("torch.export"):
         program = exported(module, inputs)
     with refusing("OpenVINO's conversion"):
-        model = _converted(program)
+        model = converted(program)
         # The shapes of a program are fixed, those of several inputs are read as open all the same.
         named = dict(zip(program.graph_signature.user_inputs, inputs, strict=True))  # those that nobody reads are gone
         given = {port.any_name: named[port.any_name].detach().contiguous().numpy() for port in model.inputs}
         model.reshape({name: list(array.shape) for name, array in given.items()})
-    settings = {
-        "INFERENCE_PRECISION_HINT": _HINTS[target.precision],
-        "INFERENCE_NUM_THREADS": target.threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
-    }
     with refusing("OpenVINO"):
-        request = core.compile_model(model, "CPU", settings).create_infer_request()
+        compiled = core.compile_model(model, "CPU", settings(target.threads, target.precision))
+        request = compiled.create_infer_request()
         for name, array in given.items():
             request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
         call = partial(_infer, request, given)
@@ -56,7 +51,17 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
     return call
 
 
-def _converted(program: Any) -> Any:
+def settings(threads: int, precision: str = "fp32") -> dict[str, Any]:
+    """For one call at a time, as quick as can be."""
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+    }
+
+
+def converted(program: Any) -> Any:
     """The model of a program, by OpenVINO's frontend itself: `convert_model` reports each conversion to its makers.
 
     It does so from child processes of this one, several for each, which took longer than converting and measuring.
