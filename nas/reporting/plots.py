@@ -1,30 +1,31 @@
-"""Plots: the picture of a front, from the rows of a table. What each row is shown as is decided as data, then drawn."""
+"""Plots: the picture of a front in two dimensions. What each row is shown as is decided as data, then drawn."""
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from nas.core.errors import InputError
-from nas.core.runs import write_whole
 from nas.reporting.pareto import front, values_of
+from nas.reporting.plot_canvas import MANY, note, number_axis, run_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INFEASIBLE, DOMINATED, FRONT = "infeasible", "dominated", "front"
 # in the order in which they are drawn, and their places in the legend; colours that are told apart by all (Okabe, Ito)
 STYLES: dict[str, dict[str, Any]] = {
-    INFEASIBLE: {"color": "#999999", "marker": "x", "alpha": 0.5, "s": 18},
-    DOMINATED: {"color": "#56B4E9", "marker": "o", "alpha": 0.6, "s": 18},
-    FRONT: {"color": "#D55E00", "marker": "o", "alpha": 1.0, "s": 36},
+    INFEASIBLE: {"color": "#999999", "marker": "x", "alpha": 0.5, "s": 7},
+    DOMINATED: {"color": "#56B4E9", "marker": "o", "alpha": 0.6, "s": 7},
+    FRONT: {"color": "#D55E00", "marker": "o", "alpha": 1.0, "s": 14},
 }
-MAX_BARS = 500  # error bars of a kind of points; beyond, they would hide the points
+FAINT = 0.25  # of the points of a run that are not on its front, beside another run
+MAX_BARS = 500  # error bars; beyond, they would hide the points
+LINE = 36  # characters of an axis' label
+BARS = "bars: one standard deviation"
 
 
 @dataclass(frozen=True)
@@ -60,62 +61,61 @@ class Picture:
 def picture(rows: Sequence[Mapping[str, Any]], x: Axis, y: Axis, excess: str = "excess") -> Picture:
     """The points of a table; rows in which a value is missing or not finite (or, on a log axis, not above zero) are
     left out and counted. A row is infeasible where its `excess` is above zero."""
-    values = values_of(rows, [x.key, y.key])
+    values, shown, kinds = placed(rows, (x, y), excess)
+    x_bar, y_bar = (_bars(rows, axis.spread)[shown] for axis in (x, y))
+    return Picture(values[:, 0], values[:, 1], x_bar, y_bar, kinds, int((~shown).sum()))
+
+
+def placed(
+    rows: Sequence[Mapping[str, Any]], axes: Sequence[Axis], excess: str = "excess"
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Where the rows stand that have a place on every axis; which those are; and what each of them is."""
+    values = values_of(rows, [axis.key for axis in axes])
     shown = np.isfinite(values).all(axis=1)
-    for column, axis in enumerate((x, y)):
+    for column, axis in enumerate(axes):
         if axis.log:
             shown &= ~(values[:, column] <= 0)
     over = np.array([float(row.get(excess) or 0.0) for row in rows], dtype=float)[shown]
-    best = set(front(values[shown], [x.direction, y.direction], over).tolist())
+    best = set(front(values[shown], [axis.direction for axis in axes], over).tolist())
     kinds = tuple(INFEASIBLE if over[i] else FRONT if i in best else DOMINATED for i in range(len(over)))
-    x_bar, y_bar = (_bars(rows, axis.spread)[shown] for axis in (x, y))
-    return Picture(values[shown, 0], values[shown, 1], x_bar, y_bar, kinds, int((~shown).sum()))
+    return values[shown], shown, kinds
 
 
-def pareto_png(rows: Sequence[Mapping[str, Any]], x: Axis, y: Axis, title: str = "", excess: str = "excess") -> bytes:
-    """The picture as PNG: the same bytes for the same rows and the same matplotlib."""
-    if x.key == y.key:
-        raise InputError("a picture has two different axes", value=x.key)
-    shown = picture(rows, x, y, excess)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.8), dpi=150, layout="constrained")  # no pyplot: no state outside this function
-    FigureCanvasAgg(figure)
+def draw_pareto(figure: Figure, shown: Mapping[str, Picture], x: Axis, y: Axis, title: str = "") -> None:
+    """One run: its points by what they are. Several, by name: the front of each over its own points, faint."""
     axes = figure.add_subplot()
-    for kind, style in STYLES.items():
-        _draw_kind(axes, shown, kind, style)
-    _draw_steps(axes, shown, x)
-    for axis, line in ((x, axes.axvline), (y, axes.axhline)):
+    for number, (name, own) in enumerate(shown.items()):
+        if len(shown) == 1:
+            for kind, style in STYLES.items():
+                _draw_kind(axes, own, kind, f"{kind} ({len(own.of(kind))})", style)
+            _draw_steps(axes, own, x, STYLES[FRONT]["color"], "-")
+        else:
+            color, marker, line = run_style(number)
+            style = {"color": color, "marker": marker}
+            _draw_kind(axes, own, DOMINATED, "", {**style, "alpha": FAINT, "s": 5, "linewidths": 0})
+            _draw_kind(axes, own, FRONT, f"{name} ({len(own.of(FRONT))})", {**style, "alpha": 1.0, "s": 14})
+            _draw_steps(axes, own, x, color, line)
+    for axis, line_at in ((x, axes.axvline), (y, axes.axhline)):
         if axis.limit is not None:
-            line(axis.limit, color="#333333", linewidth=1, linestyle=":", label=f"limit {axis.limit:g}")
-    axes.set_xlabel(_named(x), parse_math=False)
-    axes.set_ylabel(_named(y), parse_math=False)
-    axes.set_title(title, parse_math=False)  # names are text, never a formula
-    if x.log:
-        axes.set_xscale("log")
-    if y.log:
-        axes.set_yscale("log")
-    axes.grid(alpha=0.25)
+            line_at(axis.limit, color="#333333", linewidth=0.8, linestyle=":", label=f"limit {axis.limit:g}")
+    axes.set_xlabel(named(x))
+    axes.set_ylabel(named(y))
+    axes.set_title(title)
+    number_axis(axes, "x", x.key, x.log)
+    number_axis(axes, "y", y.key, y.log)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", fontsize="small")
-    if shown.left_out:
-        figure.supxlabel(f"{shown.left_out} rows without a value are not shown", fontsize="x-small")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
+        axes.legend(loc="best")
+    left_out = sum(own.left_out for own in shown.values())
+    barred = any((own.x_bar[own.of(FRONT)] + own.y_bar[own.of(FRONT)]).any() for own in shown.values())
+    note(figure, [BARS if barred else "", f"{left_out} networks without a value are not shown" if left_out else ""])
 
 
-def write_pareto(
-    path: str | os.PathLike[str],
-    rows: Sequence[Mapping[str, Any]],
-    x: Axis,
-    y: Axis,
-    title: str = "",
-    excess: str = "excess",
-) -> None:
-    """Write the picture as a PNG file, whole or not at all."""
-    write_whole(path, pareto_png(rows, x, y, title, excess))
+def named(axis: Axis) -> str:
+    """The axis' label, with where better is: in its first line where there is room."""
+    first, *rest = axis.label.split("\n")
+    better = "more is better" if axis.direction == "maximize" else "less is better"
+    lines = [f"{first}, {better}"] if len(first) <= LINE - len(better) else [first, better]
+    return "\n".join([*lines, *rest])
 
 
 def _bars(rows: Sequence[Mapping[str, Any]], spread: str | None) -> np.ndarray:
@@ -126,39 +126,33 @@ def _bars(rows: Sequence[Mapping[str, Any]], spread: str | None) -> np.ndarray:
     return np.where(np.isfinite(found) & (found > 0), found, 0.0)
 
 
-def _draw_kind(axes: Axes, shown: Picture, kind: str, style: dict[str, Any]) -> None:
+def _draw_kind(axes: Axes, shown: Picture, kind: str, label: str, style: dict[str, Any]) -> None:
+    """The points of a kind; those of the front with their error bars."""
     these = shown.of(kind)
     if not len(these):
         return
-    axes.scatter(shown.x[these], shown.y[these], label=f"{kind} ({len(these)})", linewidths=1, zorder=2, **style)
+    points = shown.x[these], shown.y[these]
+    axes.scatter(*points, label=label, zorder=2, rasterized=len(these) > MANY, **{"linewidths": 0.7, **style})
     barred = these[(shown.x_bar[these] > 0) | (shown.y_bar[these] > 0)][:MAX_BARS]
-    if len(barred) and kind != INFEASIBLE:
-        axes.errorbar(
-            shown.x[barred],
-            shown.y[barred],
-            xerr=shown.x_bar[barred],
-            yerr=shown.y_bar[barred],
-            fmt="none",
-            ecolor=style["color"],
-            elinewidth=0.8,
-            alpha=0.6 * style["alpha"],
-            zorder=1,
-        )
+    if kind != FRONT or not len(barred):
+        return
+    bars = axes.errorbar(
+        shown.x[barred],
+        shown.y[barred],
+        xerr=shown.x_bar[barred],
+        yerr=shown.y_bar[barred],
+        fmt="none",
+        ecolor=style["color"],
+        elinewidth=0.6,
+        alpha=0.5,
+        zorder=1,
+    )
+    bars.set_label("")
 
 
-def _draw_steps(axes: Axes, shown: Picture, x: Axis) -> None:
+def _draw_steps(axes: Axes, shown: Picture, x: Axis, color: str, line: str) -> None:
     """The edge of what the front dominates: between two of its points, the corner that both dominate."""
     these = shown.of(FRONT)
     if len(these) > 1:
-        axes.step(
-            shown.x[these],
-            shown.y[these],
-            where="post" if x.direction == "minimize" else "pre",
-            color=STYLES[FRONT]["color"],
-            linewidth=1,
-            zorder=1,
-        )
-
-
-def _named(axis: Axis) -> str:
-    return f"{axis.label} ({'more' if axis.direction == 'maximize' else 'less'} is better)"
+        where: Literal["pre", "post"] = "post" if x.direction == "minimize" else "pre"
+        axes.step(shown.x[these], shown.y[these], where=where, color=color, linestyle=line, linewidth=0.8, zorder=1)

@@ -1,13 +1,14 @@
 """Pictures of fronts: what each row is shown as, and the file."""
 
-import os
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 
 from nas.core.errors import InputError
-from nas.reporting.plots import DOMINATED, FRONT, INFEASIBLE, Axis, pareto_png, picture, write_pareto
+from nas.reporting.plot_canvas import rendered
+from nas.reporting.plots import DOMINATED, FRONT, INFEASIBLE, Axis, draw_pareto, named, picture
+from tests.reporting.pictures import coloured, pixels, svg_texts
 
 LATENCY = Axis("latency_ms", "latency, ms", "minimize", spread="latency_spread_ms")
 ACCURACY = Axis("accuracy", "accuracy, %", "maximize", spread="sigma")
@@ -19,20 +20,10 @@ ROWS = [
     {"latency_ms": None, "accuracy": 90.0},
     {"latency_ms": 2.0, "accuracy": float("nan")},
 ]
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def pixels(data: bytes, folder: Path) -> np.ndarray:
-    from matplotlib.image import imread
-
-    (folder / "read.png").write_bytes(data)
-    return np.asarray(imread(folder / "read.png"))[..., :3]
-
-
-def coloured(image: np.ndarray, hexadecimal: str) -> int:
-    """How many pixels have about this colour."""
-    wanted = np.array([int(hexadecimal[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-    return int((np.abs(image - wanted).max(axis=-1) < 0.04).sum())
+def drawn(rows: list, x: Axis = LATENCY, y: Axis = ACCURACY, form: str = "png", title: str = "") -> bytes:
+    return rendered(partial(draw_pareto, shown={"one": picture(rows, x, y)}, x=x, y=y, title=title), form)
 
 
 def test_what_each_row_is_shown_as() -> None:
@@ -47,39 +38,65 @@ def test_what_each_row_is_shown_as() -> None:
 def test_a_log_axis_shows_what_is_above_zero() -> None:
     rows = [{"macs": 0.0, "accuracy": 1.0}, {"macs": 10.0, "accuracy": 0.5}]
     assert picture(rows, Axis("macs", "MACs", "minimize"), ACCURACY).left_out == 0
-    assert picture(rows, Axis("macs", "MACs", "minimize", log=True), ACCURACY).left_out == 1
-    assert pareto_png(rows, Axis("macs", "MACs", "minimize", log=True), ACCURACY).startswith(PNG)
+    log = Axis("macs", "MACs", "minimize", log=True)
+    assert picture(rows, log, ACCURACY).left_out == 1
+    assert pixels(drawn(rows, log)).shape == (780, 1050, 3)
 
 
-def test_the_picture_shows_the_front(tmp_path: Path) -> None:
-    with_front = pixels(pareto_png(ROWS, LATENCY, ACCURACY), tmp_path)
-    without = pixels(pareto_png([{**row, "excess": 1.0} for row in ROWS], LATENCY, ACCURACY), tmp_path)
-    assert with_front.shape == without.shape == (720, 1080, 3)
+def test_the_picture_shows_the_front() -> None:
+    with_front, without = pixels(drawn(ROWS)), pixels(drawn([{**row, "excess": 1.0} for row in ROWS]))
+    assert with_front.shape == without.shape == (780, 1050, 3)
     assert coloured(with_front, "#D55E00") > 200 > coloured(without, "#D55E00") == 0
     limited = Axis("latency_ms", "latency, ms", "minimize", limit=3.5)
-    assert coloured(pixels(pareto_png(ROWS, limited, ACCURACY), tmp_path), "#333333") > 100
+    assert coloured(pixels(drawn(ROWS, limited)), "#333333") > coloured(with_front, "#333333")
 
 
-def test_error_bars_are_drawn(tmp_path: Path) -> None:
+def pale(image: np.ndarray) -> int:
+    """How many pixels have the front's colour, but lighter, as its error bars are."""
+    red, green, blue = np.moveaxis(image, -1, 0)
+    return int(((red > 0.85) & (green > 0.55) & (blue < 0.75)).sum())
+
+
+def test_error_bars_are_drawn_and_told() -> None:
     wide = [{**row, "sigma": 5.0} for row in ROWS]
-    plain = pixels(pareto_png(wide, LATENCY, Axis("accuracy", "accuracy, %", "maximize")), tmp_path)
-    barred = pixels(pareto_png(wide, LATENCY, ACCURACY), tmp_path)
-    assert (barred < 0.95).any(axis=-1).sum() > (plain < 0.95).any(axis=-1).sum()
+    bare = Axis("accuracy", "accuracy, %", "maximize")
+    without = Axis("latency_ms", "latency, ms", "minimize")
+    plain, barred = pixels(drawn(wide, without, bare)), pixels(drawn(wide))
+    assert pale(barred) > pale(plain) + 300
+    told = svg_texts(drawn(wide, form="svg"))
+    assert "bars: one standard deviation; 2 networks without a value are not shown" in told
+    assert not any("bars" in text for text in svg_texts(drawn(wide, without, bare, "svg")))
 
 
-def test_the_same_rows_are_the_same_file_and_the_file_is_whole(tmp_path: Path) -> None:
-    for name in ("one.png", "two.png"):
-        write_pareto(tmp_path / name, ROWS, LATENCY, ACCURACY, title="$digits$ under 5 ms")
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-    assert sorted(os.listdir(tmp_path)) == ["one.png", "two.png"]
-    with pytest.raises(InputError, match="cannot be written"):
-        write_pareto(tmp_path / "none" / "front.png", ROWS, LATENCY, ACCURACY)
+def test_runs_are_told_apart_by_name() -> None:
+    other = [{**row, "accuracy": 65.0} for row in ROWS[:3]]
+    shown = {name: picture(rows, LATENCY, ACCURACY) for name, rows in (("one", ROWS), ("$two$ & <b>", other))}
+    draw = partial(draw_pareto, shown=shown, x=LATENCY, y=ACCURACY)
+    assert {"one (2)", "$two$ & <b> (1)"} <= set(svg_texts(rendered(draw, "svg")))
+    image = pixels(rendered(draw))
+    assert coloured(image, "#0072B2") > 100 and coloured(image, "#D55E00") > 50
+
+
+def test_an_axis_says_where_better_is() -> None:
+    assert named(Axis("macs", "work", "minimize")) == "work, less is better"
+    assert named(Axis("macs", "work\nestimated", "maximize")) == "work, more is better\nestimated"
+    assert {"latency, ms, less is better", "accuracy, %, more is better"} <= set(svg_texts(drawn(ROWS, form="svg")))
+
+
+def test_the_same_rows_are_the_same_bytes() -> None:
+    one, two = (drawn(ROWS, title="$digits$ under 5 ms") for _ in range(2))
+    assert one == two
 
 
 def test_nothing_to_show_and_bad_axes() -> None:
-    assert pareto_png([], LATENCY, ACCURACY).startswith(PNG)
-    assert pareto_png([{"accuracy": 1.0}], LATENCY, ACCURACY, title="_{^").startswith(PNG)
-    with pytest.raises(InputError, match="two different axes"):
-        pareto_png(ROWS, LATENCY, LATENCY)
+    assert pixels(drawn([])).shape == (780, 1050, 3)
+    assert "_{^ $" in svg_texts(drawn([{"accuracy": 1.0}], form="svg", title="_{^ $"))
     with pytest.raises(InputError, match="unknown direction"):
-        pareto_png(ROWS, Axis("latency_ms", "", "down"), ACCURACY)
+        picture(ROWS, Axis("latency_ms", "", "down"), ACCURACY)
+
+
+def test_many_points_stay_a_small_file() -> None:
+    draw = np.random.default_rng(0)
+    rows = [{"latency_ms": x, "accuracy": -x - y} for x, y in draw.random((5000, 2)).tolist()]
+    assert drawn(rows[:1000], form="svg").count(b"<use") > 1000
+    assert drawn(rows, form="svg").count(b"<use") < 200, "they are pixels"
