@@ -69,7 +69,7 @@ class Network(nn.Module):
 
     def forward_tokens(self, image: Tensor) -> Tokens:
         """The state after the last block."""
-        tokens = self._read(image)
+        tokens = self.read(image)
         for stage in self.stages:
             tokens = stage(tokens)
         return tokens
@@ -85,7 +85,7 @@ class Network(nn.Module):
 
     def forward_exits(self, image: Tensor) -> list[tuple[float, Tensor]]:
         """(threshold, logits) of every exit in order, then (0, logits) of the head."""
-        tokens, found = self._read(image), []
+        tokens, found = self.read(image), []
         for stage in self.stages:
             assert isinstance(stage, StageModule)
             tokens = stage.enter(tokens)
@@ -168,7 +168,7 @@ class Network(nn.Module):
         made.to(like.device, like.dtype).load_state_dict(state)
         return made.train(self.training)
 
-    def _read(self, image: Tensor) -> Tokens:
+    def read(self, image: Tensor) -> Tokens:
         """The state of an image, which must be of this network's size; channels-last, as all maps of tokens are."""
         side = self.architecture.input
         wanted = (self.architecture.channels, side, side)
