@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -17,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.bench import main
 from nas.core.data import data_folder
 from nas.core.errors import InputError
 from nas.core.space import BlockTemplate, Space, StageTemplate
@@ -24,6 +22,7 @@ from nas.core.yamlfile import MAX_BYTES, load_yaml
 from nas.model.costs import Costs
 from nas.model.spaces import load_named_space, shared_rules
 from nas.ops.catalogue import catalogue, knob_defaults
+from tests.doors import refused
 
 GOOD = """\
 input: 32
@@ -298,16 +297,16 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         ("an image that is not divisible", "stages[0].embed: patch: the grid 32x32 is not divisible by size 5: "),
     ],
 )
-def test_a_door_ends_with_one_line_and_code_2(name: str, said: str, tmp_path: Path) -> None:
+def test_a_door_ends_with_one_line_and_code_2(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(FILES[name][0])
-    command = [sys.executable, "-m", "nas.bench", "cost", "--space", str(path), "--check", "1", "--only", str(path)]
-    root = str(Path(__file__).parents[1])
-    ended = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True)
-    assert ended.returncode == 2
-    assert ended.stdout == ""
-    assert ended.stderr.count("\n") == 1
-    assert ended.stderr.startswith(f"error: {path}: {said}")
+    refused(main, ["cost", "--space", str(path), "--check", "1", "--only", str(path)])
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith(f"error: {path}: {said}")
 
 
 # -- mutated files ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The benchmarks of latency: what they make of measurements, and that they run on something tiny."""
 
 import json
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from nas.bench import main
 from nas.benching import clock, latency, predictor
+from nas.latency import device
 from nas.latency.profile import plan
 from nas.model.spaces import load_named_space
 from tests.latency.imagined import filled
@@ -44,7 +46,8 @@ def test_clock_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["loaded"] for row in found["rows"]] == [False, False, True, False, False]
 
 
-def test_latency_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_latency_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "ceilings", partial(device.ceilings, seconds=0.2))
     report = tmp_path / "report.md"
     options = ["latency", "--only", "deit_tiny,evit_deit_small_k7", "--batches", "1", "--seconds", "0.5"]
     assert main([*options, "--report", str(report), "--json"]) == 0
@@ -59,10 +62,10 @@ def test_predictor_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     """Held-out networks are really measured; the table is that of an imagined device."""
     path = tmp_path / "table.csv"
     filled(islice(plan(load_named_space("digits")), 250)).write(path)
-    options = ["predictor", "--space", "digits", "--heldout", "4", "--table", str(path)]
+    options = ["predictor", "--space", "digits", "--heldout", "2", "--table", str(path)]
     assert main([*options, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["heldout"] == 4 == len(found["networks"]) and found["measured_networks"] >= 8
+    assert found["heldout"] == 2 == len(found["networks"]) and found["measured_networks"] >= 8
     assert set(found["baselines"]) == {"flops", "sum", "linear", "boosting"}
     assert found["median_error"] >= 0 and found["device_minutes"] >= 0
     assert all(row["ms"] > 0 and row["predicted"] > 0 for row in found["networks"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nas.latency import commands
 from nas.latency.table import read_table
 from nas.measure import main
 
@@ -36,7 +37,10 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_one_network_measured_and_estimated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_network_measured_and_estimated(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "ONE", commands.ONE._replace(max_pairs=40))
     (folder / "small.yaml").write_text(SMALL)
     found = json.loads(run(["--target", "cpu:eager", "--network", str(folder / "small.yaml"), "--json"], capsys))
     assert found["measured"]["ms"] > 0 and found["failed"] == ""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 HELP = "write the generated tables of README.md and docs/"
-FILES = ("README.md", "docs/operators.md", "docs/reference.md", "docs/training.md", "docs/search.md", "docs/latency.md")
+PAGES = ("operators", "reference", "latency", "training", "search", "report", "export")
+FILES = ("README.md", *(f"docs/{page}.md" for page in PAGES))
 _MARK = re.compile(r"(<!-- generated: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -122,7 +123,8 @@ def flags(door: str) -> str:
     for action in parser._actions:
         if action.help != argparse.SUPPRESS and action.dest != "help":
             value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
-            rows.append([f"`{action.option_strings[0]}{value}`", action.help])
+            named = action.option_strings[0] + value if action.option_strings else str(action.metavar or action.dest)
+            rows.append([f"`{named}`", action.help])
     return _markdown(["flag", "meaning"], rows)
 
 
@@ -164,6 +166,17 @@ def estimators() -> str:
     return _markdown(["name", "kind", "unit", "what it is"], rows)
 
 
+def export_targets() -> str:
+    """Every target of export."""
+    from nas.exporting.targets import targets
+
+    rows = [
+        [f"`{name}`", module.about, ", ".join(module.PACKAGES) or "-", f"{module.TOLERANCE:g}"]
+        for name, module in targets().items()
+    ]
+    return _markdown(["target", "what it writes", "needs", "tolerance"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "bench": bench_help,
     "spaces": spaces,
@@ -173,6 +186,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "train_flags": partial(flags, "train"),
     "search_flags": partial(flags, "search"),
     "measure_flags": partial(flags, "measure"),
+    "report_flags": partial(flags, "report"),
+    "export_flags": partial(flags, "export"),
+    "export_targets": export_targets,
     "train_keys": train_keys,
     "search_keys": search_keys,
     "estimators": estimators,

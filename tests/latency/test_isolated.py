@@ -278,8 +278,9 @@ def test_libraries_that_print_disturb_nothing():
 
 
 PARENT = """
-    import sys, threading, time
+    import signal, sys, threading, time
     from nas.latency.isolated import Worker
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background begins with it ignored
     worker = Worker(program=[sys.executable, "-c", CHILD])
     def tell():
         while worker.pid is None:

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from nas.core.space import Space
+from nas.latency.clock import Limits
 from nas.latency.device import this_device
 from nas.latency.profile import CHUNK, PER_CHUNK, Progress, new_table, plan, profile
 from nas.latency.row import key_of
 from nas.latency.subject import REFERENCE
 from nas.latency.table import Table, read_table
 from nas.latency.target import Target
+from nas.measure import main
 from nas.model.plan import places_of
 from nas.model.spaces import load_named_space
 from nas.ops.catalogue import catalogue
@@ -112,15 +114,24 @@ def test_a_new_table_measures_its_reference(monkeypatch: pytest.MonkeyPatch) -> 
     assert table.header.device == this_device(Target())
 
 
-KILLED = """
+SHORT = Limits(tolerance=1.0, min_pairs=6, max_pairs=6, seconds=1.0)
+BEGIN = ["--target", "cpu:eager", "--space", "digits", "--minutes"]
+KILLED = f"""
 import sys
+from functools import partial
+from nas.latency import profile
+from nas.latency.clock import Limits
 from nas.measure import main
-sys.exit(main(["--target", "cpu:eager", "--space", "digits", "--minutes", "5"]))
+profile.LONG = profile.ROW = profile.WHOLE = {SHORT}
+profile.ceilings = partial(profile.ceilings, seconds=0.2)
+sys.exit(main([*{BEGIN}, "5"]))
 """
 
 
-def test_killed_in_the_middle_nothing_measured_is_lost(tmp_path: Path) -> None:
-    """The real door and real measurements: kill -9, then the same command goes on."""
+def test_killed_in_the_middle_nothing_measured_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real door and real measurements, though short: kill -9, then the same command goes on."""
     environment = {**os.environ, "NAS_TABLES": str(tmp_path), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED],
@@ -136,10 +147,11 @@ def test_killed_in_the_middle_nothing_measured_is_lost(tmp_path: Path) -> None:
         process.communicate()
     before = read_table(table)
     assert len(before.rows) >= 12
-    command = [sys.executable, "-m", "nas.measure", "--target", "cpu:eager", "--space", "digits", "--minutes", "0.01"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "going on with" in done.stdout
+    monkeypatch.setenv("NAS_TABLES", str(tmp_path))
+    for name in ("ROW", "WHOLE"):
+        monkeypatch.setattr(f"nas.latency.profile.{name}", SHORT)
+    assert main([*BEGIN, "0.01"]) == 0
+    assert "going on with" in capsys.readouterr().out
     after = read_table(table)
     assert len(after.rows) > len(before.rows)
     assert all(after.rows[key] == row for key, row in before.rows.items())

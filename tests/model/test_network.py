@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +20,7 @@ from nas.core.errors import InputError
 from nas.core.space import Space
 from nas.model.around import spaces_around
 from nas.model.network import Network, skeleton
+from nas.model.program import exported
 from nas.model.reference import load_reference
 from nas.model.spaces import load_named_space, shared_rules
 from nas.ops.base import Operator
@@ -26,6 +28,12 @@ from nas.ops.catalogue import catalogue
 from nas.ops.parts.drop import DropPath
 
 OPERATORS = catalogue()
+
+
+@cache
+def around(kind: str, name: str) -> list[Space]:
+    """Spaces around an operator, of one width."""
+    return spaces_around(OPERATORS, kind, name, (48,))
 
 
 def architecture(**stage: Any) -> Architecture:
@@ -64,7 +72,7 @@ def random_networks(space: str, count: int, seed: int = 0) -> list[Architecture]
 HEADS = [
     pytest.param(space.sample(Random(1)), id=f"{name}-{number}")
     for name in OPERATORS.names("head")
-    for number, space in enumerate(spaces_around(OPERATORS, "head", name, (48,)))
+    for number, space in enumerate(around("head", name))
 ]
 
 
@@ -192,7 +200,7 @@ def test_an_image_of_another_shape_is_refused() -> None:
 @pytest.mark.parametrize("name", OPERATORS.names("exit"))
 @torch.no_grad()
 def test_each_sample_leaves_at_the_first_sure_exit(name: str) -> None:
-    wanted = spaces_around(OPERATORS, "exit", name, (48,))[0].sample(Random(0))
+    wanted = around("exit", name)[0].sample(Random(0))
     (stage,) = wanted.stages
     first, *_ = stage.blocks
     wanted = dataclasses.replace(wanted, stages=(dataclasses.replace(stage, blocks=(first, first, stage.blocks[1])),))
@@ -321,7 +329,7 @@ def check_fused(network: Network) -> None:
 
 @pytest.mark.parametrize("kind, name", FUSING, ids=lambda text: text)
 def test_fused_operators_are_the_same_function(kind: str, name: str) -> None:
-    for space in spaces_around(OPERATORS, kind, name, (48,)):
+    for space in around(kind, name):
         check_fused(made(space.sample(Random(2))))
 
 
@@ -329,7 +337,7 @@ def test_fused_operators_are_the_same_function(kind: str, name: str) -> None:
 def test_no_batch_norm_is_left(kind: str, name: str) -> None:
     cls = OPERATORS.get(kind, name)
     left = False
-    for space in spaces_around(OPERATORS, kind, name, (48,)):
+    for space in around(kind, name):
         for module in skeleton(space.sample(Random(2))).fuse().modules():
             left |= isinstance(module, cls) and any(isinstance(inner, _BatchNorm) for inner in module.modules())
     assert left == (f"{kind}:{name}" in STAYS)
@@ -390,7 +398,7 @@ def test_an_activation_that_overwrites_gives_the_same_bits(activation):
     network, image = made(wanted), images(wanted)
     with torch.no_grad():
         out = network(image)
-        assert torch.equal(torch.export.export(network, (image,)).module()(image), out)
+        assert torch.equal(exported(network, (image,)).module()(image), out)
     assert torch.equal(network(image), out)
     overwritten = network.stages[0].blocks[0].feedforward.activation
     row = torch.randn(3)

@@ -20,6 +20,7 @@ from nas.model.around import spaces_around
 from nas.model.costs import Costs
 from nas.model.counting import count
 from nas.model.network import Network
+from nas.model.program import exported
 from nas.model.supernet import Supernet
 from nas.ops.base import Operator
 from nas.ops.catalogue import catalogue
@@ -67,7 +68,7 @@ def test_contract(kind: str, name: str) -> None:
 
 
 def check_cost(cls: type[Operator], architecture: Architecture, network: Network) -> None:
-    counted = count(network, (3, architecture.input, architecture.input))
+    counted = count(network, (3, architecture.input, architecture.input), "cpu")
     cost = Costs(OPERATORS).cost(architecture)
     assert (cost.macs, cost.params) == (counted.macs, counted.params)
     assert 0 <= cost.attention <= cost.macs
@@ -125,7 +126,7 @@ def randomise(network: nn.Module) -> None:
 
 def check_export(network: Network, image: torch.Tensor) -> None:
     with torch.no_grad():
-        program = torch.export.export(network, (image,)).module()
+        program = exported(network, (image,)).module()
         assert torch.allclose(program(image), network(image), atol=1e-5, rtol=1e-4)
 
 

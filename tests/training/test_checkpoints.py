@@ -44,6 +44,7 @@ def in_child(action: Callable[[], Any]) -> int:
     """The exit code of a process that does this: 0, 1 if it raises InputError, or minus the signal that killed it."""
     pid = os.fork()
     if pid == 0:
+        torch.set_num_threads(1)  # the others were the parent's
         code = 70
         with contextlib.suppress(BaseException):
             try:

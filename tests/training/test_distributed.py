@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -19,40 +19,40 @@ from torch import distributed as dist
 from torch import nn
 
 import nas
+from nas.core.architecture import Architecture
 from nas.core.errors import InputError
-from nas.training import distributed
-from nas.training.checkpoints import Checkpoints
-from nas.training.distributed import VARIABLES, Group
-
-ROOT = str(Path(nas.__file__).parent.parent)
-
-PAIR = """
-import json, sys
-import torch
-from torch import nn
 from nas.core.space import Space
 from nas.model.spaces import shared_rules
 from nas.model.supernet import Supernet
 from nas.training import distributed
-from nas.training.distributed import Group
+from nas.training.checkpoints import Checkpoints
+from nas.training.distributed import VARIABLES, Group
+from tests.forked import ranks
 
-distributed.BUCKET = 600  # bytes, so that there are several and some tensors go alone
-told = {}
+ROOT = str(Path(nas.__file__).parent.parent)
 
-def gradients(parameters):
-    return [None if p.grad is None else p.grad.flatten().tolist() for p in parameters]
 
-def refused(call):
-    try:
-        call()
-    except RuntimeError as error:
-        return str(error)
+def told_by_one(folder: Path) -> None:
+    """One of the two processes: what it is told is in a file named after its rank."""
+    distributed.BUCKET = 600  # bytes, so that there are several and some tensors go alone
+    told: dict[str, Any] = {}
+    with Group.from_environment() as group:
+        told["place"] = [group.rank, group.world, group.local_rank, str(group.device)]
+        told |= of_parameters(group)
+        told |= of_a_bank(group)
+        tensors = [torch.full((3, 2), group.rank).T, torch.tensor(group.rank + 0.5), torch.ones(200) * group.rank]
+        tensors.append(torch.ones(0))
+        group.broadcast(tensors)
+        told["broadcast"] = [t.flatten().tolist() for t in tensors]
+        told["values"] = group.mean([1.0, 0.1 + group.rank, float("nan") if group.rank else 0.0])
+        told["any"] = [group.any(False), group.any(group.rank == 1), group.any(True)]
+        told["agree"] = [group.agree({"step": 3, "é": [None, 0.1]} if group.rank == 0 else "nothing"), group.agree("")]
+        group.barrier()
+    (folder / f"{group.rank}.json").write_text(json.dumps(told))
 
-with Group.from_environment() as group:
-    told["place"] = [group.rank, group.world, group.local_rank, str(group.device)]
-    mine = slice(4 * group.rank, 4 * group.rank + 4)
 
-    # Parameters of several types, some without a gradient.
+def of_parameters(group: Group) -> dict[str, Any]:
+    """Gradients of parameters of several types, some without."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 3)).double()
     half = nn.Parameter(torch.ones(5, dtype=torch.bfloat16))
@@ -61,30 +61,36 @@ with Group.from_environment() as group:
     parameters = [*model.parameters(), half, strided, idle]
     x = torch.randn(8, 6, dtype=torch.float64)
     model(x).square().mean().backward()
-    told["whole"] = gradients(model.parameters())
+    told = {"whole": gradients(model.parameters())}
     model.zero_grad()
-    model(x[mine]).square().mean().backward()
+    model(x[4 * group.rank : 4 * group.rank + 4]).square().mean().backward()
     half.grad = torch.full((5,), 1.0 + 2 * group.rank, dtype=torch.bfloat16)
     strided.grad = torch.arange(12.0).view(4, 3).T * (group.rank + 1)
     memory = [p.grad.data_ptr() for p in parameters if p.grad is not None]
     group.mean_gradients(parameters)
     told["mean"] = gradients(parameters)
-    told["in_place"] = memory == [p.grad.data_ptr() for p in parameters if p.grad is not None]
+    in_place = memory == [p.grad.data_ptr() for p in parameters if p.grad is not None]
+    idle.grad = torch.ones(3) if group.rank else None
+    return {**told, "in_place": in_place, "other_sets": refused(lambda: group.mean_gradients([idle]))}
 
-    # The bank of a supernet: two networks before one average.
+
+def of_a_bank(group: Group) -> dict[str, Any]:
+    """Gradients of a supernet's bank: two networks before one average."""
     block = {"repeat": [1, 2], "mixer": "softmax(heads=[1, 2], head_dim=4)", "feedforward": "mlp(ratio=[1, 2])"}
     stage = {"embed": "patch(size=4)", "dim": [8, 16], "blocks": [block]}
     document = {"name": "small", "input": 8, "channels": 1, "classes": 3, "stages": [stage], "head": "mean"}
     space = Space.parse(document, shared_rules(), "small")
+    torch.manual_seed(1)
     bank = Supernet(space).double()
     if group.rank:
         torch.nn.init.zeros_(next(bank.parameters()))
     group.broadcast(bank.state_dict().values())
-    told["bank"] = [p.flatten().tolist() for p in bank.parameters()]
+    told: dict[str, Any] = {"bank": [p.flatten().tolist() for p in bank.parameters()]}
     networks = list(space.every())
     images, labels = torch.randn(8, 1, 8, 8, dtype=torch.float64), torch.arange(8) % 3
+    mine = slice(4 * group.rank, 4 * group.rank + 4)
 
-    def train(rows, chosen):
+    def train(rows: slice, chosen: list[Architecture]) -> None:
         bank.zero_grad()
         for network in chosen:
             nn.functional.cross_entropy(bank.bind(network, train=True)(images[rows]), labels[rows]).backward()
@@ -97,20 +103,20 @@ with Group.from_environment() as group:
     told["bank_mean"] = gradients(bank.parameters())
     train(mine, [networks[0] if group.rank else networks[-1]])
     told["other_networks"] = refused(lambda: group.mean_gradients(bank.parameters()))
-    idle.grad = torch.ones(3) if group.rank else None
-    told["other_sets"] = refused(lambda: group.mean_gradients([idle]))
     told["other_shapes"] = refused(lambda: group.broadcast([torch.ones(2 + group.rank)]))
+    return told
 
-    tensors = [torch.full((3, 2), group.rank).T, torch.tensor(group.rank + 0.5), torch.ones(200) * group.rank]
-    tensors.append(torch.ones(0))
-    group.broadcast(tensors)
-    told["broadcast"] = [t.flatten().tolist() for t in tensors]
-    told["values"] = group.mean([1.0, 0.1 + group.rank, float("nan") if group.rank else 0.0])
-    told["any"] = [group.any(False), group.any(group.rank == 1), group.any(True)]
-    told["agree"] = [group.agree({"step": 3, "é": [None, 0.1]} if group.rank == 0 else "nothing"), group.agree("")]
-    group.barrier()
-json.dump(told, open(f"{sys.argv[1]}/{group.rank}.json", "w"))
-"""
+
+def gradients(parameters: Iterable[nn.Parameter]) -> list[Any]:
+    return [None if p.grad is None else p.grad.flatten().tolist() for p in parameters]
+
+
+def refused(call: Callable[[], Any]) -> str | None:
+    try:
+        call()
+    except RuntimeError as error:
+        return str(error)
+    return None
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -118,35 +124,11 @@ def environment(**variables: str) -> dict[str, str]:
     return {**own, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1", **variables}
 
 
-def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes told."""
     folder = tmp_path_factory.mktemp("pair")
-    (folder / "pair.py").write_text(PAIR)
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    command = [sys.executable, str(folder / "pair.py"), str(folder)]
-    processes = [
-        subprocess.Popen(
-            command,
-            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **common),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        for process in processes:
-            _, said = process.communicate(timeout=120)
-            assert process.returncode == 0, said
-    finally:
-        for process in processes:
-            process.kill()
+    ranks(2, folder, told_by_one, folder)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from random import Random
 
+import psutil
 import pytest
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from nas.core.errors import InputError
 from nas.core.runs import read_json
 from nas.core.space import write_architecture
+from nas.train import main
 from nas.training import step as step_module
 from nas.training.config import Networks, Optimization, TrainConfig
 from nas.training.data.augment import Augment
 from nas.training.distributed import Group
 from nas.training.run import train
 from nas.training.start import trained
+from tests.forked import SERVER, ranks
 
 SPACE = """
 name: little
@@ -105,25 +108,30 @@ def test_training_learns_digits(little: TrainConfig, tmp_path: Path) -> None:
     assert result["test_accuracy_smallest"] > 0.18
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def until_killed(config: TrainConfig, root: Path, resume: bool, steps: int, seconds: float) -> None:
+    """Train until so many seconds after the begin of a step; runs in a process of its own."""
+    inner, calls = step_module.Step.__call__, [0]
+
+    def counted(self, *rest):
+        calls[0] += 1
+        if calls[0] == steps:  # within the step, the update, or the checkpoint after it
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return inner(self, *rest)
+
+    step_module.Step.__call__ = counted
+    train(config, root, "run", [], ALONE, resume, shown=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a server that forks")
 def test_killed_at_twenty_random_steps_the_weights_are_the_same_bits(little: TrainConfig, tmp_path: Path) -> None:
     long = little.model_copy(update={"steps": 120, "save_every": 5})
     train(long, tmp_path, "whole", [], ALONE, shown=False)
-    random, context = Random(0), multiprocessing.get_context("fork")
-    inner, calls = step_module.Step.__call__, [0]
-
-    def until_killed(resume: bool, steps: int, seconds: float) -> None:
-        def counted(self, *rest):
-            calls[0] += 1
-            if calls[0] == steps:  # within the step, the update, or the checkpoint after it
-                threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
-            return inner(self, *rest)
-
-        step_module.Step.__call__ = counted
-        train(long, tmp_path, "run", [], ALONE, resume, shown=False)
-
+    random, context = Random(0), multiprocessing.get_context("forkserver")
+    # Children fork from a process that has imported everything and used nothing: one that has taken a gradient has
+    # threads, which a fork would lose.
+    context.set_forkserver_preload([__name__])
     for life in range(20):
-        arguments = (life > 0, random.randint(1, 9), random.uniform(0, 0.03))
+        arguments = (long, tmp_path, life > 0, random.randint(1, 9), random.uniform(0, 0.03))
         child = context.Process(target=until_killed, args=arguments)
         child.start()
         child.join()
@@ -221,28 +229,32 @@ def test_a_network_is_fine_tuned_from_the_supernet(little: TrainConfig, undistur
     torch.testing.assert_close(tuned(images), giver.supernet.extract(architecture)(images), atol=1e-5, rtol=0)
 
 
+def started_again(folder: Path, arguments: list[str]) -> None:
+    """What torchrun does with --nproc-per-node 2 --max-restarts 2, but that its processes have imported everything."""
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    place = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=2, start_method="fork")
+    elastic_launch(place, main)(arguments)
+
+
 def test_two_processes_with_one_killed_come_to_the_same_loss(little: TrainConfig, tmp_path: Path) -> None:
     settings = [
         f"--set={key}={value}" for key, value in (("batch", 16), ("size", 16), ("save_every", 2), ("calibration", 32))
     ]
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"),
-        *("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "nas.train"),
-        *("--space", little.space, "--steps", "6", *settings),
-    ]
-    root = Path(__file__).resolve().parents[2]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    whole = subprocess.run([*command, "--name", "whole"], cwd=tmp_path, env=variables, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr[:3000]
-    with subprocess.Popen(
-        [*command, "--name", "killed"], cwd=tmp_path, env=variables, stderr=subprocess.DEVNULL
-    ) as run:
+    arguments = ["--space", little.space, "--steps", "12", *settings]
+    ranks(2, tmp_path, main, [*arguments, "--name", "whole"])
+    run = SERVER.Process(target=started_again, args=(tmp_path, [*arguments, "--name", "killed"]))
+    run.start()
+    try:
         log = tmp_path / "runs" / "killed" / "log.jsonl"
-        while _lines(log) < 3 and run.poll() is None:
+        while _lines(log) < 3 and run.is_alive():
             time.sleep(0.01)
-        workers = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True).stdout.split()
-        os.kill(int(workers[-1]), signal.SIGKILL)
-        assert run.wait(120) == 0
+        assert run.pid is not None
+        psutil.Process(run.pid).children()[-1].kill()
+        run.join(120)
+        assert run.exitcode == 0
+    finally:
+        run.kill()
     one, two = (tmp_path / "runs" / name for name in ("whole", "killed"))
     assert equal(one, two)
-    assert (one / "log.jsonl").read_text().count('"loss"') == (two / "log.jsonl").read_text().count('"loss"') == 6
+    assert (one / "log.jsonl").read_text().count('"loss"') == (two / "log.jsonl").read_text().count('"loss"') == 12
