@@ -165,7 +165,7 @@ def measured(subject: Any, name: str) -> dict[str, Any]:
     from nas.exporting.targets import Refused, target
     from nas.latency.isolated import one_line
 
-    images, start = subject.images(BATCH, seed=1), time.perf_counter()
+    images, start = subject.steady(BATCH, seed=1), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         try:
             target(name).write(subject, Path(folder))

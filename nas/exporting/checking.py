@@ -25,7 +25,7 @@ def largest_difference(name: str, subject: Subject, folder: Path) -> float:
     from nas.latency.runtimes._torch import threads
     from nas.latency.target import Target
 
-    images = subject.images(IMAGES)
+    images = subject.steady(IMAGES)
     with threads(Target(threads=1)), torch.no_grad():
         expected = subject.network(images)
         found = target(name).load(folder, images)()

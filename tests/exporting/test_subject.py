@@ -33,3 +33,18 @@ def test_images_are_a_function_of_the_seed() -> None:
     assert torch.equal(one, subject(plain()).images(3))
     assert not torch.equal(one, subject(plain()).images(3, seed=1))
     assert torch.equal(state, torch.get_rng_state()), "torch's own generator is left alone"
+
+
+def test_images_whose_outputs_hang_on_a_last_bit_are_passed_over() -> None:
+    """A network that answers otherwise above the mean of the first image: the first is on the edge, the second not."""
+    network = Network(plain()).eval()
+    first, second = Subject("network", plain(), network).images(2).split(1)
+
+    def edge(module: torch.nn.Module, given: tuple[torch.Tensor], answer: torch.Tensor) -> torch.Tensor:
+        return answer + (given[0].flatten(1).mean(1, keepdim=True) > first.mean())
+
+    network.register_forward_hook(edge)
+    exported = Subject("network", plain(), network)
+    assert torch.equal(exported.steady(1), second)
+    network.register_forward_hook(lambda module, given, answer: answer + torch.randn_like(answer))
+    assert torch.equal(exported.steady(2), exported.images(2)), "none is steady: plain noise"

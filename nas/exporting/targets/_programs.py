@@ -50,10 +50,12 @@ def write(
     opened: Opener,
     *,
     batches: tuple[bool, ...] = (True, False),
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Write the files of a module; Refused, with the reason of the last attempt, where none of them holds.
 
-    batches  the attempts: True for any batch, False for single images
+    batches    the attempts: True for any batch, False for single images
+    tolerance  of the file's outputs against the module's
     """
     from nas.core.runs import write_whole
     from nas.latency.runtimes import Unsupported
@@ -71,7 +73,7 @@ def write(
             for name, data in files.items():
                 write_whole(folder / name, data)
             with refusing("a first run"):
-                _hold(opened(folder, 1), module, subject, TRIED if any_batch else (1,))
+                _hold(opened(folder, 1), module, subject, TRIED if any_batch else (1,), tolerance)
             return
         except Unsupported as error:
             reason = str(error)
@@ -80,18 +82,18 @@ def write(
     raise Refused(reason)
 
 
-def _hold(run: Runner, module: nn.Module, subject: Subject, batches: tuple[int, ...]) -> None:
+def _hold(run: Runner, module: nn.Module, subject: Subject, batches: tuple[int, ...], tolerance: float) -> None:
     """Raises where a file does not give what its module gives."""
     import torch
 
     for batch in batches:
-        images = subject.images(batch, seed=batch)
+        images = subject.steady(batch, seed=batch)
         with torch.inference_mode():
             wanted = module(images)
         found = run(images)
         if found.shape != wanted.shape:
             raise ValueError(f"outputs have shape {tuple(found.shape)} instead of {tuple(wanted.shape)}")
-        if not (off := difference(found, wanted)) <= TOLERANCE:
+        if not (off := difference(found, wanted)) <= tolerance:
             raise ValueError(f"outputs of {batch} images differ by {off:.1e}")
 
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 LEAST = 16  # inputs and outputs of a layer; smaller ones are gates and positions, which cost nothing
 
 
-def write(subject: Subject, folder: Path, config: Any) -> None:
-    """Write the network quantised by a configuration of torchao."""
-    _programs.write(subject, folder, quantised(subject, config), _form, _archive.opened)
+def write(subject: Subject, folder: Path, config: Any, tolerance: float = _programs.TOLERANCE) -> None:
+    """Write the network quantised by a configuration of torchao; tolerance: of the file against that network."""
+    module = quantised(subject, config)
+    _programs.write(subject, folder, module, _form, _archive.opened, tolerance=tolerance)
 
 
 def quantised(subject: Subject, config: Any) -> nn.Module:

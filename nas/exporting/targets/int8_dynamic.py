@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 about = "int8 weights and activations by torchao, scales in the call (model.pt2): products of integers"
 PACKAGES = ("torchao",)
 TOLERANCE = 0.05
+ROUNDED = 1e-2  # an activation between two integers is rounded up or down by its last bit
 
 
 def write(subject: Subject, folder: Path) -> None:
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig
 
-    _torchao.write(subject, folder, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
+    _torchao.write(subject, folder, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False), ROUNDED)
 
 
 def load(folder: Path, images: Tensor, threads: int = 1) -> Callable[[], Tensor]:
