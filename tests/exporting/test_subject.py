@@ -36,15 +36,20 @@ def test_images_are_a_function_of_the_seed() -> None:
 
 
 def test_images_whose_outputs_hang_on_a_last_bit_are_passed_over() -> None:
-    """A network that answers otherwise above the mean of the first image: the first is on the edge, the second not."""
+    """A network that answers otherwise in float64, first for one image, then for all, and then does not run in it."""
     network = Network(plain()).eval()
-    first, second = Subject("network", plain(), network).images(2).split(1)
+    exported = Subject("network", plain(), network)
+    first, second = exported.images(2).split(1)
+    assert torch.equal(exported.steady(1), first)
 
     def edge(module: torch.nn.Module, given: tuple[torch.Tensor], answer: torch.Tensor) -> torch.Tensor:
-        return answer + (given[0].flatten(1).mean(1, keepdim=True) > first.mean())
+        return answer + float(given[0].dtype == torch.float64 and torch.equal(given[0].float(), first))
 
-    network.register_forward_hook(edge)
-    exported = Subject("network", plain(), network)
+    hook = network.register_forward_hook(edge)
     assert torch.equal(exported.steady(1), second)
-    network.register_forward_hook(lambda module, given, answer: answer + torch.randn_like(answer))
+    hook.remove()
+    hook = network.register_forward_hook(lambda module, given, answer: answer + float(answer.dtype == torch.float64))
     assert torch.equal(exported.steady(2), exported.images(2)), "none is steady: plain noise"
+    hook.remove()
+    network.register_forward_hook(lambda module, given, answer: answer @ torch.eye(answer.shape[1]))
+    assert torch.equal(exported.steady(2), exported.images(2)), "another type is refused by the product"
