@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-from nas.latency import commands as measuring
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,12 +55,22 @@ def test_the_readme_shows_every_door() -> None:
     assert doors - {"bench"} == shown == set(SHORT)
 
 
-def test_every_command_runs_from_an_empty_folder(
-    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measuring, "ONE", measuring.ONE._replace(seconds=1.0))
-    lines = commands()
+# One process for all, not one each, which would import torch every time; and none of pytest's, where they would leave
+# threads of runtimes behind.
+EACH = """
+import importlib, json, sys
+from nas.latency import commands
+commands.ONE = commands.ONE._replace(seconds=1.0)
+for line, door, words in json.loads(sys.argv[1]):
+    print(">>>", line, flush=True)
+    if code := importlib.import_module(f"nas.{door}").main(words):
+        sys.exit(code)
+"""
+
+
+@pytest.mark.timeout(900)
+def test_every_command_runs_from_an_empty_folder(tmp_path: Path, images: Path) -> None:
+    lines, told = commands(), []
     assert len(lines) > 12
     begin = next(number for number, line in enumerate(lines) if "--name supernet" in line)
     for line in lines[begin:] + lines[:begin]:  # the tour first: later lines speak of its runs
@@ -71,11 +81,11 @@ def test_every_command_runs_from_an_empty_folder(
             words[words.index("--minutes") + 1] = "0.02"
         if any(word.startswith("timm:") for word in words):
             extra = [*extra, "--set", "size=32", "--set", "batch=4"]
-        try:
-            code = importlib.import_module(f"nas.{door}").main([*words, *extra])
-        except SystemExit as ended:
-            pytest.fail(f"{line}: exit {ended.code}: {capsys.readouterr().err[-500:]}")
-        assert code == 0, line
+        told.append((line, door, [*words, *extra]))
+    known = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", EACH, json.dumps(told)]
+    done = subprocess.run(command, cwd=tmp_path, env=known, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, (done.stdout[-1000:], done.stderr[-1000:])
     taken = tmp_path / "tuned"
     assert onnx_answers_as_the_network(taken), "what the tour ends with"
     assert (tmp_path / "runs/tour/report/report.html").stat().st_size > 10_000
