@@ -34,7 +34,7 @@ from nas.searching.results import Known, results_of
 from nas.searching.samplers import sampler, seed_of
 from nas.searching.signals import SIGNALS
 from nas.searching.storage import masked, passes, storage_url
-from nas.searching.study import Mode, facts_of, open_study
+from nas.searching.study import Mode, Opened, facts_of, open_study
 from nas.searching.workers import Dead, Worker
 
 END_S = 10.0  # that worker processes may take to end
@@ -98,16 +98,7 @@ def run_search(
         objective = Objective(space, config.objectives, config.limits, accuracy, latency)
         check_budget(objective)
         url = storage_url(config.storage, folder)
-        opened = open_study(
-            url,
-            config.name,
-            objective.directions,
-            facts_of(space_document(config.space), config.objectives, **_facts(config)),
-            Dead(objective),
-            mode,
-            heartbeat_s=config.heartbeat_s,
-            grace_s=config.grace_s,
-        )
+        opened = _opened(config, url, objective, mode)
         make = sampler(
             config.sampler,
             space,
@@ -134,6 +125,20 @@ def run_search(
         rows = results_of(opened.study, space, config.objectives)
     told_of = masked(url), notices, leads
     return Searched(rows, list(config.objectives), objective.directions, end, ended_by or one.signal, *told_of)
+
+
+def _opened(config: SearchConfig, url: str, objective: Objective, mode: Mode) -> Opened:
+    """The study of a configuration in its storage."""
+    return open_study(
+        url,
+        config.name,
+        objective.directions,
+        facts_of(space_document(config.space), config.objectives, **_facts(config)),
+        Dead(objective),
+        mode,
+        heartbeat_s=config.heartbeat_s,
+        grace_s=config.grace_s,
+    )
 
 
 def _tell(known: Known, told: Callable[[Known], None] | None) -> None:

@@ -18,13 +18,11 @@ What is written is never unpickled by `load`.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 
 from nas.core.errors import InputError, nearest
+from nas.core.kinds import lacking, modules_of
 
 
 class Refused(RuntimeError):
@@ -34,8 +32,7 @@ class Refused(RuntimeError):
 @cache
 def targets() -> dict[str, ModuleType]:
     """Name to module of every target."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
-    return {name: importlib.import_module(f"nas.exporting.targets.{name}") for name in names}
+    return modules_of(__name__, __file__)
 
 
 def target(name: str) -> ModuleType:
@@ -48,4 +45,4 @@ def target(name: str) -> ModuleType:
 
 def missing(name: str) -> tuple[str, ...]:
     """The packages that the target needs and that are not installed."""
-    return tuple(package for package in target(name).PACKAGES if importlib.util.find_spec(package) is None)
+    return lacking(target(name).PACKAGES)

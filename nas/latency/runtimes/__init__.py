@@ -18,14 +18,12 @@ may be the same memory in every call; inputs and outputs are not copied at the b
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from functools import cache, partial
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from nas.core.errors import InputError, nearest
+from nas.core.kinds import lacking, modules_of
 
 if TYPE_CHECKING:
     from nas.latency.clock import Stopwatch
@@ -39,8 +37,7 @@ class Unsupported(RuntimeError):
 @cache
 def runtimes() -> dict[str, ModuleType]:
     """Name to module of every runtime; a module imports nothing heavy until it loads a network."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
-    return {name: importlib.import_module(f"nas.latency.runtimes.{name}") for name in names}
+    return modules_of(__name__, __file__)
 
 
 def installed(name: str) -> bool:
@@ -50,7 +47,7 @@ def installed(name: str) -> bool:
 
 def missing(name: str) -> tuple[str, ...]:
     """The packages that the runtime needs and that are not installed."""
-    return tuple(package for package in runtime(name).PACKAGES if importlib.util.find_spec(package) is None)
+    return lacking(runtime(name).PACKAGES)
 
 
 def runtime(name: str) -> ModuleType:
