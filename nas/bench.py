@@ -18,7 +18,6 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=module.HELP, description=module.__doc__)
         command.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
         module.add_arguments(command)
-        command.set_defaults(module=module)
     return top
 
 
@@ -26,13 +25,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one benchmark and print its result."""
     options = parser().parse_args(arguments)
-    result = options.module.run(options)
+    module = benchmarks()[options.benchmark]
+    result = module.run(options)
     if options.json:
         from nas.benching._provenance import provenance
 
         print(json.dumps({**result, "provenance": provenance(arguments)}, indent=1, allow_nan=False))
     else:
-        print(options.module.table(result))
+        print(module.table(result))
     return 0
 
 

@@ -1,8 +1,9 @@
 """Ranking: does the accuracy with inherited weights order networks as training each of them alone does?
 
 A supernet is trained once; random networks are evaluated with its weights and, after training from nothing with the
-same recipe, with their own, on the same images of the search split. Everything is kept in a folder: called again with
-the same options, the benchmark goes on where it was ended.
+same recipe, with their own, on the same images of the search split. The supernet and the networks are trained at once,
+as many as there are processes. Everything is kept in a folder: called again with the same options, the benchmark goes
+on where it was ended.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warmup", type=int, default=100, help="updates with a rising rate (default: 100)")
     parser.add_argument("--lr", type=float, default=2e-3, help="learning rate (default: 0.002)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--processes", type=int, default=2, help="networks trained at once, a thread each (default: 2)")
+    parser.add_argument("--processes", type=int, default=2, help="trainings at once, a thread each (default: 2)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", default="runs/ranking", help="where to keep everything (default: runs/ranking)")
 
@@ -35,19 +36,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     from nas.benching._statistics import kendall
     from nas.core.errors import InputError
+    from nas.model.spaces import load_named_space
     from nas.training.evaluating import Evaluator
     from nas.training.start import open_for, trained
 
     if options.networks < 3:
         raise InputError("a rank correlation takes three networks or more", value=options.networks)
     folder = Path(options.folder)
-    supernet_seconds = _train(options, folder, "supernet", None, options.supernet_steps)["seconds"]
+    networks = _drawn(load_named_space(options.space), options.networks, options.seed)
+    together, *alone = _trained(options, folder, networks)
     giver = trained(folder / "supernet")
-    networks = _drawn(giver.space, options.networks, options.seed)
     supernet, data = giver.supernet.to(torch.device(options.device)), open_for(giver.config)
     evaluator = Evaluator(supernet, data, "search", folder / "evaluations")
     inherited = [evaluator.of(architecture) for architecture in networks]
-    alone = _alone(options, folder, networks)
     values = [evaluation.accuracy for evaluation in inherited]
     own = [result["search_accuracy_largest"] for result in alone]
     tau, low, high = kendall(values, own, options.seed)
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "supernet_steps": options.supernet_steps,
         "steps": options.steps,
         "batch": options.batch,
-        "supernet_seconds": supernet_seconds,
+        "supernet_seconds": together["seconds"],
         "inherited_seconds": sum(evaluation.seconds for evaluation in inherited),
         "alone_seconds": sum(result["seconds"] for result in alone),
         "rows": [
@@ -83,8 +84,8 @@ def _drawn(space: Any, count: int, seed: int) -> list[Any]:
     return list(found.values())
 
 
-def _alone(options: argparse.Namespace, folder: Path, networks: list[Any]) -> list[dict[str, Any]]:
-    """Train each network from nothing, several at once."""
+def _trained(options: argparse.Namespace, folder: Path, networks: list[Any]) -> list[dict[str, Any]]:
+    """The results of the supernet and of each network alone, from nothing, several at once."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -92,7 +93,7 @@ def _alone(options: argparse.Namespace, folder: Path, networks: list[Any]) -> li
     from nas.core.space import write_architecture
 
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = []
+    jobs: list[tuple[Any, ...]] = [(options, folder, "supernet", None, options.supernet_steps)]
     for architecture in networks:
         file = folder / f"{architecture.digest[:16]}.yaml"
         write_whole(file, write_architecture(architecture, architecture.digest[:16]))

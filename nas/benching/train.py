@@ -1,7 +1,8 @@
 """Train: a sandwich step of several networks against the stand-alone steps of the same networks (paired).
 
 A step is forward, backward and update. Ours shares one bank and one update; stand-alone, each network has its own
-optimiser. Losses are the same on both sides: the labels' cross-entropy, no in-place distillation.
+optimiser. Losses are the same on both sides: the labels' cross-entropy, no in-place distillation. With `--autoformer`,
+a folder with AutoFormer's published code, that supernet trains the same networks in turn with ours.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--networks", type=int, default=4, help="networks a step, two of them random (default: 4)")
     parser.add_argument("--pairs", type=int, default=12, help="timed pairs of steps (default: 12)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--autoformer", metavar="DIR", help="AutoFormer's published code (of microsoft/Cream), to time as well"
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -27,6 +31,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from timm.optim._optim_factory import create_optimizer_v2
 
+    from nas.benching._autoformer_code import their_step
     from nas.benching._timing import paired
     from nas.core.errors import InputError
     from nas.model.costs import Costs
@@ -67,12 +72,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             own.zero_grad()
 
     found = paired(sandwich, stand_alone, options.pairs)
+    beside = None
+    if options.autoformer:
+        step_there = their_step(
+            options.autoformer, drawn, [sum(w.numel() for w in net.parameters()) for net in alone], batch
+        )
+        beside = paired(step_there, sandwich, options.pairs)
     costs = Costs()
     return {
         "sandwich_ratio": found.ratio,
         "sandwich_interval": [found.low, found.high],
         "networks_per_step": len(draws),
         "stand_alone_ms": found.second_ms,
+        "autoformer_ratio": beside and beside.ratio,
+        "autoformer_interval": beside and [beside.low, beside.high],
         "space": space.name,
         "batch": options.batch,
         "gmacs": [costs.cost(architecture).macs / 1e9 for architecture in drawn],
@@ -82,9 +95,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """Text for a terminal."""
     low, high = result["sandwich_interval"]
+    beside = ""
+    if result["autoformer_ratio"]:
+        from_there, to_there = result["autoformer_interval"]
+        beside = f"; AutoFormer's takes {result['autoformer_ratio']:.3f} ({from_there:.3f} to {to_there:.3f}) of ours"
     each = ", ".join(f"{gmacs:.2f}" for gmacs in result["gmacs"])
     return (
         f"a sandwich step of {result['networks_per_step']} networks of {result['space']} ({each} GMACs), batch "
         f"{result['batch']}: {result['sandwich_ratio']:.3f} ({low:.3f} to {high:.3f}) of their stand-alone steps "
-        f"({result['stand_alone_ms']:.0f} ms)"
+        f"({result['stand_alone_ms']:.0f} ms){beside}"
     )

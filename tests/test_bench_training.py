@@ -1,0 +1,92 @@
+"""The benchmarks of training: that they run on something tiny, go on where they ended, and time like with like."""
+
+import json
+import sys
+from random import Random
+
+import pytest
+import torch
+
+from nas.bench import main
+from nas.benching._autoformer_code import FILE, their_step
+from nas.core.errors import InputError
+from nas.model.extremes import extremes
+from nas.model.network import Network
+from nas.model.spaces import load_named_space
+from nas.training.data.batches import Batch
+from tests.doors import refused
+
+
+def test_a_ranking_goes_on_where_it_ended(tmp_path, capfd):
+    tiny = ["ranking", "--space", "digits_small", "--data", "digits", "--batch", "8", "--supernet-steps", "2"]
+    tiny += ["--steps", "2", "--networks", "3", "--folder", str(tmp_path), "--json"]
+    assert main(tiny) == 0
+    first = json.loads(capfd.readouterr().out)
+    assert first["networks"] == 3 == len(first["rows"]) and first["dataset"] == "digits"
+    assert first["tau_low"] <= first["tau"] <= first["tau_high"]
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    assert len(written) == 4
+    assert main(tiny) == 0
+    again = json.loads(capfd.readouterr().out)
+    assert again["rows"] == first["rows"] and again["alone_seconds"] == first["alone_seconds"]
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+
+
+THEIRS = '''
+"""Stands in for the published file: one weight, and the closed form of a vision transformer's parameters."""
+import torch
+from torch._six import container_abcs
+
+
+class Vision_TransformerSuper(torch.nn.Module):
+    def __init__(self, embed_dim, depth, num_heads, mlp_ratio, qkv_bias, change_qkv, num_classes):
+        super().__init__()
+        assert qkv_bias and change_qkv and issubclass(list, container_abcs.Iterable)
+        self.weight, self.classes, self.seen = torch.nn.Parameter(torch.ones(())), num_classes, []
+
+    def set_sample_config(self, config):
+        assert len(config["embed_dim"]) == len(config["num_heads"]) == len(config["mlp_ratio"]) == config["layer_num"]
+        self.seen.append(config["layer_num"])
+
+    def get_sampled_params_numel(self, config):
+        dim, total = config["embed_dim"][0], 0
+        for heads, ratio in zip(config["num_heads"], config["mlp_ratio"]):
+            inner, hidden = 64 * heads, int(dim * ratio)
+            total += 3 * inner * (dim + 1) + dim * (inner + 1) + hidden * (dim + 1) + dim * (hidden + 1) + 4 * dim
+        return total + dim * (768 + 1) + dim * 198 + 2 * dim + self.classes * (dim + 1)
+
+    def forward(self, images):
+        assert torch.isfinite(self.weight)
+        return self.weight * images.new_ones(len(images), self.classes).cumsum(1)
+'''
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    """A folder that looks like the published code."""
+    (tmp_path / FILE).parent.mkdir()
+    (tmp_path / FILE).write_text(THEIRS)
+    for name in ("model", "model.supernet_transformer", "torch._six"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield str(tmp_path)
+    for name in ("model", "model.supernet_transformer", "torch._six"):
+        sys.modules.pop(name, None)
+
+
+def test_autoformers_supernet_trains_the_very_same_networks(theirs):
+    space = load_named_space("tiny")
+    networks = [*extremes(space)[:2], *(space.sample(Random(seed)) for seed in range(4))]
+    with torch.device("meta"):
+        counts = [sum(weight.numel() for weight in Network(each).parameters()) for each in networks]
+    batch = Batch(torch.ones(2, 3, 224, 224), torch.tensor([0, 7]))
+    step = their_step(theirs, networks, counts, batch)
+    model = step.__closure__ and next(c.cell_contents for c in step.__closure__ if hasattr(c.cell_contents, "seen"))
+    step()
+    assert model.seen == [len(each.blocks) for each in networks]
+    assert model.weight != 1 and model.weight.grad is None, "updated, and ready for the next step"
+    with pytest.raises(InputError, match="not the same network"):
+        their_step(theirs, networks, [count + 1 for count in counts], batch)
+
+
+def test_a_folder_without_their_code_is_refused(tmp_path):
+    refused(main, ["train", "--autoformer", str(tmp_path), "--pairs", "1", "--batch", "1"])
