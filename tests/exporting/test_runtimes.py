@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -286,6 +287,18 @@ class Rounded(nn.Module):
         return F.linear(rounded(x) if self.activations else x, self.weight, self.bias)
 
 
+# A process in which neither torchao nor this project can be imported.
+WITH_TORCH_ALONE = """
+import sys
+sys.modules.update(dict.fromkeys(["torchao", "nas", "timm"]))
+import torch
+file, images, logits = sys.argv[1:]
+torch.set_num_threads(1)
+with torch.no_grad():
+    torch.save(torch.export.load(file).module()(torch.load(images)), logits)
+"""
+
+
 @pytest.mark.parametrize("name", INT8)
 def test_int8_is_rounding_in_float32(name: str, tmp_path: Path) -> None:
     """The file beside the plain computation, which knows nothing of integers."""
@@ -303,9 +316,25 @@ def test_int8_is_rounding_in_float32(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(found, eager(plain, images), atol=1e-4, rtol=0)
     off = (found - eager(subject.network, images)).abs().max().item()
     assert 1e-4 < off <= target(name).TOLERANCE * max(1.0, found.abs().max().item())
+    torch.save(images, tmp_path / "images.pt")
+    names = ["model.pt2", "images.pt", "logits.pt"]
+    subprocess.run([sys.executable, "-c", WITH_TORCH_ALONE, *names], cwd=tmp_path, check=True, timeout=120)
+    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), found, atol=1e-6, rtol=0)
     before = contents(tmp_path)
     target(name).write(subject, tmp_path)
     assert contents(tmp_path) == before
+
+
+def test_executorch_tells_which_kernels_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build with fewer kernels than this one."""
+    if lacking := missing("executorch"):
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    from executorch.runtime import OperatorRegistry
+
+    monkeypatch.setattr(OperatorRegistry, "operator_names", {"aten::add.out"})
+    with pytest.raises(Refused, match=r"no portable kernel of .*aten::native_layer_norm\.out"):
+        target("executorch").write(subject_of(PLAIN), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_executorch_runs_a_plain_network(tmp_path: Path) -> None:

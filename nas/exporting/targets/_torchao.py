@@ -65,6 +65,11 @@ def layers(module: nn.Module, one: Tensor, other: Tensor) -> set[str]:
 
 
 def _form(program: ExportedProgram) -> dict[str, bytes]:
+    import torch
+
     from nas.model.program import without_traces
 
-    return _archive.archived(without_traces(program.run_decompositions({})))
+    known = torch.export.default_decompositions()
+    called = {node.target for node in program.graph.nodes if node.op == "call_function"}
+    theirs = {target: known[target] for target in called if getattr(target, "namespace", "") == "torchao"}
+    return _archive.archived(without_traces(program.run_decompositions(theirs)))

@@ -46,11 +46,19 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
 
 
 def lowered(program: Any) -> bytes:
-    """The file of a program, with what XNNPACK has kernels for handed to it."""
+    """The file of a program, with what XNNPACK has kernels for handed to it; Unsupported where the rest has none."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
+    from executorch.runtime import Runtime
 
-    return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer
+    from nas.latency.runtimes import Unsupported
+
+    made = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+    (plan,) = made.executorch_program.execution_plan
+    called = {f"{operator.name}.{operator.overload}".rstrip(".") for operator in plan.operators}
+    if lacking := sorted(called - Runtime.get().operator_registry.operator_names):
+        raise Unsupported(f"ExecuTorch has no portable kernel of {', '.join(lacking)}")
+    return made.buffer
 
 
 def use_threads(count: int) -> None:
