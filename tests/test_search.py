@@ -136,6 +136,7 @@ def told_once(capsys: pytest.CaptureFixture[str], message: str) -> None:
         (["--budget", "0 MACs"], "a budget is above zero"),
         (["--budget", "2 bananas"], "bananas"),
         (["--target", "tpu"], "tpu"),
+        (["--target", "cuda:99"], "no table"),
         (["--accuracy", "oracle"], "unknown accuracy estimator"),
         (["--space", "digitz"], "nearest: digits"),
         (["--set", "trails=5"], "nearest: trials"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from nas.core.architecture import Architecture
+from nas.core.errors import InputError
 from nas.latency import roofline
 from nas.latency.device import this_device, versions
 from nas.latency.predictor import MIN_NETWORKS, Prediction, Predictor
@@ -48,6 +49,9 @@ class Latency:
                 f"table {choice.path.name if choice.path else ''} of {self.table.header.device.name}, "
                 f"median error {error.median:.1%} on {error.networks} networks left out in turn"
             )
+        elif not self.present and resolved.request.device != "gpu":
+            rule = "this device is not here, and there is no table of one (the target gpu takes an estimate then)"
+            raise InputError(rule, value=resolved.request.device)
         else:
             self.source = f"{ESTIMATED} (roofline of the data sheet of {roofline.sheet(self._sheet).name})"
         self.notices = tuple(notices)

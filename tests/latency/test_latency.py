@@ -58,6 +58,8 @@ def test_a_gpu_that_is_not_here(folder: Path, digits: Space, monkeypatch: pytest
     assert not latency.present and not latency.measured and latency.target.kind == "gpu"
     assert any("no device gpu is here" in notice for notice in latency.notices)
     assert latency.predict(digits.sample(Random(0))).ms > 0
+    with pytest.raises(InputError, match="not here, and there is no table of one"):
+        Latency("cuda:0")
 
 
 def test_a_shipped_table_of_another_device_of_that_kind(folder: Path, digits: Space) -> None:
