@@ -5,13 +5,12 @@ A file of this folder that holds a class derived from `nas.accuracy.base.Estimat
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.core.errors import InputError, nearest
+from nas.core.kinds import modules_of
 
 if TYPE_CHECKING:
     from nas.accuracy.base import Estimator
@@ -23,8 +22,7 @@ def estimators() -> dict[str, type[Estimator]]:
     from nas.accuracy.base import Estimator
 
     found: dict[str, type[Estimator]] = {}
-    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        module = importlib.import_module(f"nas.accuracy.{path.stem}")
+    for name, module in modules_of(__name__, __file__).items():
         classes = [
             value
             for value in vars(module).values()
@@ -32,9 +30,10 @@ def estimators() -> dict[str, type[Estimator]]:
         ]
         classes = [cls for cls in classes if not inspect.isabstract(cls)]
         if len(classes) > 1:
-            raise InputError("a file holds one estimator", value=[cls.__name__ for cls in classes], place=str(path))
+            names = [cls.__name__ for cls in classes]
+            raise InputError("a file holds one estimator", value=names, place=str(module.__file__))
         if classes:
-            found[path.stem] = classes[0]
+            found[name] = classes[0]
     return found
 
 
