@@ -110,7 +110,8 @@ def markdown(result: dict[str, Any], command: str) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in told["packages"].items())
     return (
         f"# Latency on {result['device']}\n\n`{command}`, commit {told['nas']['git_commit']}; {versions}.\n"
-        f"{_title(result)}. Ratios are paired and interleaved medians; below 1 in `to timm` is faster than timm.\n\n"
+        f"{_title(result)}. Ratios are paired and interleaved medians with their 95 % interval; "
+        f"below 1 in `to timm` is faster than timm.\n\n"
         f"{markdown_table(HEAD, _cells(result))}\n\n{_summary(result)}.\n"
     )
 
@@ -141,14 +142,17 @@ def _cells(result: dict[str, Any]) -> list[list[object]]:
                 f"{found['spread_ms']:.2f}",
                 f"{rate / 1e9:.1f} G",
                 f"{rate / ceiling:.0%}",
-                _number(found["ratio_to_timm"], ".3f"),
+                _number(found["ratio_to_timm"], ".3f", found["timm_interval"]),
                 found["base"] or "-",
-                _number(found["ratio_to_base"], ".2f"),
+                _number(found["ratio_to_base"], ".2f", found["base_interval"]),
                 _number(found["published_ratio"], ".2f"),
             ]
         )
     return rows
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _number(value: float | None, form: str, interval: list[float] | None = None) -> str:
+    if value is None:
+        return "-"
+    low_high = f" ({' to '.join(format(end, form) for end in interval)})" if interval else ""
+    return f"{value:{form}}{low_high}"
