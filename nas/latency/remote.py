@@ -26,13 +26,15 @@ from nas.core.runs import write_json, write_whole
 from nas.latency.device import Device
 from nas.latency.row import tidy
 from nas.latency.runners import LIST, RESULTS, SCRIPT, runner_of, script
-from nas.latency.runtimes import Unsupported
+from nas.latency.runtimes import Unsupported, missing
 from nas.latency.runtimes._refusal import refusing
 from nas.latency.table import Table
 from nas.latency.target import Target
 from nas.latency.vendor import MANIFEST, MAX_BYTES, import_times, read_document, read_manifest
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from nas.core.architecture import Architecture
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=30")
@@ -54,13 +56,15 @@ def bundle(
     """Write the folder that a device without Python measures; returns its manifest. The clock's reference is in it.
 
     The runner is that of the target's runtime. `versions` are of the runner on the device, if known: they go into the
-    table. `export(architecture, file, target)` writes a network in the runner's format; without it, ONNX is written.
-    A network that cannot be exported fails in the table as well. A folder that holds another bundle is refused, and the
-    same is completed.
+    table. `export(architecture, file, target)` writes a network in the runner's format; without it, ONNX is written,
+    and a program of ExecuTorch for its runner. A network that cannot be exported fails in the table as well. A folder
+    that holds another bundle is refused, and the same is completed.
     """
     from nas.latency.subject import REFERENCE
 
     runner = runner_of(target)
+    if export is None and runner.suffix == ".pte" and (absent := missing(target.runtime)):
+        raise InputError("programs of ExecuTorch are written by its package", value=f"pip install {' '.join(absent)}")
     if not (1 <= seconds <= 3600 and 1 <= rounds <= 100):
         raise InputError("a bundle has 1 to 100 rounds of 1 to 3600 seconds", value=(rounds, seconds))
     reference = read_document(REFERENCE, "the reference")
@@ -93,7 +97,7 @@ def bundle(
         file = folder / entry["file"]
         if not file.exists():
             say(f"exporting network {number} of {len(entries)}")
-            entry["failed"] = _exported(export or _write_onnx, networks[entry["digest"]], file, target)
+            entry["failed"] = _exported(export or _write, networks[entry["digest"]], file, target)
     there = [entry["digest"] for entry in entries if not entry["failed"]]
     write_whole(folder / LIST, "\n".join(there) + "\n")
     write_whole(folder / SCRIPT, script(target, seconds, rounds, len(there)))
@@ -113,17 +117,24 @@ def _exported(export: Export, architecture: Architecture, file: Path, target: Ta
     return ""
 
 
-def _write_onnx(architecture: Architecture, file: Path, target: Target) -> None:
+def _write(architecture: Architecture, file: Path, target: Target) -> None:
     """Write the network as it is deployed: extracted, fused, in eval mode, for the target's batch."""
-    if file.suffix != ".onnx":
-        raise InputError("only ONNX is written here: give the export", value=file.suffix)
     import torch
 
     from nas.latency.subject import of_network
     from nas.model.program import onnx_model
 
     torch.manual_seed(0)
-    write_whole(file, onnx_model(*of_network(architecture, target.batch)))
+    form = {".onnx": onnx_model, ".pte": _executorch}[file.suffix]
+    write_whole(file, form(*of_network(architecture, target.batch)))
+
+
+def _executorch(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
+    from nas.latency.runtimes.executorch import lowered
+    from nas.model.program import exported, quiet
+
+    with quiet():
+        return lowered(exported(module, inputs))
 
 
 def remote(

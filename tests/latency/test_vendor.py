@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nas.core.architecture import Architecture
 from nas.core.errors import InputError
@@ -23,6 +24,7 @@ from nas.core.yamlfile import dump_yaml
 from nas.latency.header import NO_REFERENCE
 from nas.latency.remote import SSH, bundle, import_bundle, remote
 from nas.latency.runners import RUNNERS, script
+from nas.latency.runtimes import missing
 from nas.latency.table import read_table
 from nas.latency.target import Target
 from nas.latency.vendor import MANIFEST, import_times, named_device, read_document, read_manifest, reference_name
@@ -239,7 +241,23 @@ def test_bundles_are_completed_and_others_refused(tmp_path: Path) -> None:
         bundle([network()], tmp_path / "new", Target(runtime="onnxruntime", precision="bf16"), export=marked)
     with pytest.raises(InputError, match="rounds"):
         bundle([network()], tmp_path / "new", TARGET, rounds=0, export=marked)
-    with pytest.raises(InputError, match="only ONNX is written"):
+
+
+def test_a_bundle_of_executorch_holds_programs_that_it_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if lacking := missing("executorch"):
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    monkeypatch.setattr("nas.latency.subject.REFERENCE", network().to_dict())
+    path = bundle([network()], tmp_path, Target(runtime="executorch"))
+    (entry,) = read_manifest(path)["networks"]
+    assert entry["file"].endswith(".pte") and not entry["failed"]
+    from executorch.runtime import Runtime
+
+    (logits,) = (
+        Runtime.get().load_program(tmp_path / entry["file"]).load_method("forward").execute([torch.ones(1, 3, 32, 32)])
+    )
+    assert logits.shape == (1, 10) and bool(logits.isfinite().all())
+    monkeypatch.setattr("nas.latency.remote.missing", lambda name: ("executorch",))
+    with pytest.raises(InputError, match="pip install executorch"):
         bundle([network()], tmp_path / "new", Target(runtime="executorch"))
 
 
