@@ -106,7 +106,8 @@ def load_truth(name: str, folder: Path | None = None) -> Truth:
 def write_truth(
     folder: Path, name: str, header: Mapping[str, Any], networks: Sequence[tuple[Architecture, Sequence[float | None]]]
 ) -> None:
-    """Write a truth's two files: the networks with one figure a column of the header, in its order."""
+    """Write a truth's two files, in a folder that is made where there is none: the networks with one figure a column
+    of the header, in its order."""
     checked = Header.model_validate(dict(header))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -118,6 +119,7 @@ def write_truth(
     data = text.getvalue().encode()
     _rows(data, checked, f"{name}.csv")
     full = checked.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"{name}.csv", data)
     write_whole(folder / f"{name}.yaml", dump_yaml(full.model_dump()))
 

@@ -24,17 +24,17 @@ DEFAULTS = {"heads": 3, "ratio": 4}  # of our operators, which architectures lea
 
 
 def their_step(
-    folder: str, networks: Sequence[Architecture], parameters: Sequence[int], batch: Any
+    supernet: Any, networks: Sequence[Architecture], parameters: Sequence[int], batch: Any
 ) -> Callable[[], None]:
-    """A training step of these networks with their supernet: forward and backward of each, and one update."""
+    """A training step of these networks with their class of supernets: forward and backward of each, and one update."""
     import torch
     from timm.optim._optim_factory import create_optimizer_v2
 
-    model = _supernet(folder)(qkv_bias=True, change_qkv=True, num_classes=networks[0].classes, **MAXIMA)
+    model = supernet(qkv_bias=True, change_qkv=True, num_classes=networks[0].classes, **MAXIMA)
     configs = [_config(architecture) for architecture in networks]
     for config, count in zip(configs, parameters, strict=True):
         if (found := model.get_sampled_params_numel(config)) != count:
-            raise InputError(f"not the same network: {found} parameters there, {count} here", place=folder)
+            raise InputError(f"not the same network: {found} parameters there, {count} here")
     update = create_optimizer_v2(model, "adamw", lr=1e-4, weight_decay=0.05)
 
     def step() -> None:
@@ -48,7 +48,8 @@ def their_step(
     return step
 
 
-def _supernet(folder: str) -> Any:
+def their_supernet(folder: str) -> Any:
+    """The class in a copy of their code; InputError where it is none."""
     if not (Path(folder) / FILE).is_file():
         raise InputError(f"no copy of AutoFormer's code: it has no {FILE}", place=folder)
     lent = ModuleType("torch._six")

@@ -12,6 +12,7 @@ BLOCKS = 12
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", default="mixed", help="the space whose 12-block networks are timed (default: mixed)")
+    parser.add_argument("--timed", type=int, default=4000, metavar="N", help="of them, at most (default: 4000)")
     parser.add_argument("--check", type=int, default=100, metavar="N", help="networks of each space (default: 100)")
     parser.add_argument("--only", metavar="SPACES", help="spaces to check, joined by commas (default: all)")
     parser.add_argument("--seed", type=int, default=0)
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from nas.model.spaces import load_named_space, space_names
 
     torch.set_num_threads(1)
-    timed = _twelve_blocks(load_named_space(options.space), Random(options.seed), 4000)
+    timed = _twelve_blocks(load_named_space(options.space), Random(options.seed), options.timed)
     costs = Costs()
     cold = _rate(costs.cost, timed)
     warm = max(_rate(costs.cost, timed) for _ in range(3))
@@ -59,6 +60,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _twelve_blocks(space: Any, random: Any, count: int) -> list[Any]:
     """Random networks of the space with twelve blocks, each another."""
+    from nas.core.errors import InputError
+
     found: dict[str, Any] = {}
     for _ in range(100 * count):
         architecture = space.sample(random)
@@ -66,6 +69,8 @@ def _twelve_blocks(space: Any, random: Any, count: int) -> list[Any]:
             found[architecture.digest] = architecture
         if len(found) == count:
             break
+    if not found:
+        raise InputError(f"the space has no network of {BLOCKS} blocks to time", value=space.name)
     return list(found.values())
 
 

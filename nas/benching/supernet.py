@@ -18,7 +18,8 @@ HELP = "bound slice against the stand-alone network: time, bind time, bit-equali
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", default="mixed", help="the space of the bit-equality check (default: mixed)")
     parser.add_argument("--check", type=int, default=200, metavar="N", help="networks to check (default: 200)")
-    parser.add_argument("--pairs", type=int, default=40, help="timed pairs at batch 1, a quarter at 16 (default: 40)")
+    parser.add_argument("--pairs", type=int, default=40, help="timed pairs at batch 1, a quarter else (default: 40)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="images a pass (default: 1 16)")
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -47,8 +48,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     wanted["stages"] = [{**wanted["stages"][0], "dim": 192, "blocks": [_small_block()]}]
     small = Space.parse(wanted, shared_rules()).only()
     own = supernet.extract(small)
-    result: dict[str, Any] = {}
-    for batch, pairs in ((1, options.pairs), (16, max(6, options.pairs // 4))):
+    result: dict[str, Any] = {"batches": options.batches}
+    for batch in options.batches:
+        pairs = options.pairs if batch == 1 else max(6, options.pairs // 4)
         image = torch.randn(batch, 3, 224, 224)
         with torch.inference_mode():
             forward = paired(lambda x=image: supernet.bind(small)(x), lambda x=image: own(x), pairs)  # type: ignore[misc]
@@ -110,7 +112,7 @@ def table(result: dict[str, Any]) -> str:
     """Text for a terminal."""
     lines = []
     for name in ("forward", "train", "step"):
-        for batch in (1, 16):
+        for batch in result["batches"]:
             low, high = result[f"{name}_interval_b{batch}"]
             alone = result[f"{name}_alone_ms_b{batch}"]
             ratio = result[f"{name}_ratio_b{batch}"]

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from timm.optim._optim_factory import create_optimizer_v2
 
-    from nas.benching._autoformer_code import their_step
+    from nas.benching._autoformer_code import their_step, their_supernet
     from nas.benching._timing import paired
     from nas.core.errors import InputError
     from nas.model.costs import Costs
@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.networks < 3:
         raise InputError("a sandwich has the largest, the smallest and random networks", value=options.networks)
+    theirs = their_supernet(options.autoformer) if options.autoformer else None
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     space, random = load_named_space(options.space), Random(options.seed)
@@ -73,11 +74,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     found = paired(sandwich, stand_alone, options.pairs)
     beside = None
-    if options.autoformer:
-        step_there = their_step(
-            options.autoformer, drawn, [sum(w.numel() for w in net.parameters()) for net in alone], batch
-        )
-        beside = paired(step_there, sandwich, options.pairs)
+    if theirs:
+        counts = [sum(weight.numel() for weight in network.parameters()) for network in alone]
+        beside = paired(their_step(theirs, drawn, counts, batch), sandwich, options.pairs)
     costs = Costs()
     return {
         "sandwich_ratio": found.ratio,

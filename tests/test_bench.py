@@ -1,20 +1,63 @@
-"""The benchmarks of training: that they run on something tiny, go on where they ended, and time like with like."""
+"""Every benchmark runs on something tiny, here or beside what it measures; those of training go on where they ended,
+and time like with like."""
 
 import json
+import re
 import sys
+from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 
 from nas.bench import main
-from nas.benching._autoformer_code import FILE, their_step
+from nas.benching import benchmarks
+from nas.benching._autoformer_code import FILE, their_step, their_supernet
 from nas.core.errors import InputError
 from nas.model.extremes import extremes
 from nas.model.network import Network
 from nas.model.spaces import load_named_space
 from nas.training.data.batches import Batch
 from tests.doors import refused
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+SHORT = {
+    "cost": ["--space", "tiny", "--timed", "20", "--check", "1", "--only", "digits_small"],
+    "operators": ["--only", "depthwise", "--passes", "1"],
+    "reference": ["--only", "deit_tiny"],
+    "samples": ["--only", "digits_small", "--check", "1"],
+    "search": ["--objective", "synthetic:digits_small", "--sampler", "evolution", "--evaluations", "3", "--seeds", "1"],
+    "supernet": ["--space", "digits_small", "--check", "1", "--pairs", "2", "--batches", "1"],
+    "train": ["--space", "digits_small", "--pairs", "1", "--batch", "2"],
+}
+SHORT["search"] += ["--trials", "2", "--space", "digits_small"]
+ELSEWHERE = {
+    "clock": "tests/test_bench_latency.py",
+    "docs": "tests/test_docs.py",
+    "estimators": "tests/accuracy/test_truth.py",
+    "export": "tests/exporting/test_runtimes.py",
+    "inherited": "tests/test_bench.py",
+    "latency": "tests/test_bench_latency.py",
+    "predictor": "tests/test_bench_latency.py",
+    "ranking": "tests/test_bench.py",
+}
+
+
+def test_no_benchmark_is_left_out():
+    assert SHORT.keys().isdisjoint(ELSEWHERE) and {*SHORT, *ELSEWHERE} == set(benchmarks())
+    for name, file in ELSEWHERE.items():
+        assert re.search(rf"\b{name}\b", (ROOT / file).read_text())
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_benchmark_runs(name, capsys):
+    assert main([name, *SHORT[name], "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document.pop("provenance")["command"].startswith(f"python -m nas.bench {name}")
+    assert any(document.values())
+    assert benchmarks()[name].table(document).strip()
 
 
 def test_a_ranking_goes_on_where_it_ended(tmp_path, capfd):
@@ -30,6 +73,11 @@ def test_a_ranking_goes_on_where_it_ended(tmp_path, capfd):
     again = json.loads(capfd.readouterr().out)
     assert again["rows"] == first["rows"] and again["alone_seconds"] == first["alone_seconds"]
     assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+
+    known = ["inherited", "--run", str(tmp_path / "supernet"), "--space", "digits_small", "--limit", "3"]
+    assert main([*known, "--name", "three", "--folder", str(tmp_path / "truth"), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["networks"] == 3
+    assert any((tmp_path / "truth").iterdir())
 
 
 THEIRS = '''
@@ -79,13 +127,13 @@ def test_autoformers_supernet_trains_the_very_same_networks(theirs):
     with torch.device("meta"):
         counts = [sum(weight.numel() for weight in Network(each).parameters()) for each in networks]
     batch = Batch(torch.ones(2, 3, 224, 224), torch.tensor([0, 7]))
-    step = their_step(theirs, networks, counts, batch)
+    step = their_step(their_supernet(theirs), networks, counts, batch)
     model = step.__closure__ and next(c.cell_contents for c in step.__closure__ if hasattr(c.cell_contents, "seen"))
     step()
     assert model.seen == [len(each.blocks) for each in networks]
     assert model.weight != 1 and model.weight.grad is None, "updated, and ready for the next step"
     with pytest.raises(InputError, match="not the same network"):
-        their_step(theirs, networks, [count + 1 for count in counts], batch)
+        their_step(their_supernet(theirs), networks, [count + 1 for count in counts], batch)
 
 
 def test_a_folder_without_their_code_is_refused(tmp_path):
