@@ -23,7 +23,10 @@ ROUNDED = 1e-2  # an activation between two integers is rounded up or down by it
 
 
 def write(subject: Subject, folder: Path) -> None:
-    from torchao.quantization import Int8DynamicActivationInt8WeightConfig
+    from nas.model.program import quiet
+
+    with quiet():
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig
 
     _torchao.write(subject, folder, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False), ROUNDED)
 

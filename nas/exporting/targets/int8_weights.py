@@ -23,7 +23,10 @@ TOLERANCE = 0.05
 
 
 def write(subject: Subject, folder: Path) -> None:
-    from torchao.quantization import Int8WeightOnlyConfig
+    from nas.model.program import quiet
+
+    with quiet():
+        from torchao.quantization import Int8WeightOnlyConfig
 
     _torchao.write(subject, folder, Int8WeightOnlyConfig(set_inductor_config=False))
 
