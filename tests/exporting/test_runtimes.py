@@ -337,12 +337,13 @@ def test_executorch_tells_which_kernels_it_lacks(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.iterdir())
 
 
-def test_executorch_runs_a_plain_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("described", [PLAIN, NETWORKS["tokens dropped, exits"]], ids=["plain", "tokens dropped"])
+def test_executorch_runs_a_network(described: Architecture, tmp_path: Path) -> None:
     if lacking := missing("executorch"):
         pytest.skip(f"not installed: {', '.join(lacking)}")
-    subject = subject_of(PLAIN)
+    subject = subject_of(described)
     target("executorch").write(subject, tmp_path)
-    images = subject.images(2, seed=3)
+    images = subject.steady(2, seed=3)
     found = target("executorch").load(tmp_path, images)()
     torch.testing.assert_close(found, eager(subject.network, images), atol=1e-4, rtol=0)
 

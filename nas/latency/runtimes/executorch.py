@@ -53,12 +53,33 @@ def lowered(program: Any) -> bytes:
 
     from nas.latency.runtimes import Unsupported
 
+    program = program.run_decompositions(_sorts())
     made = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
     (plan,) = made.executorch_program.execution_plan
     called = {f"{operator.name}.{operator.overload}".rstrip(".") for operator in plan.operators}
     if lacking := sorted(called - Runtime.get().operator_registry.operator_names):
         raise Unsupported(f"ExecuTorch has no portable kernel of {', '.join(lacking)}")
     return made.buffer
+
+
+def _sorts() -> dict[Any, Callable[..., Any]]:
+    """Sorting, of which there is no kernel, by one that there is: the largest of all are all of them, in order."""
+    import torch
+
+    def by_topk(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
+        values, indices = torch.topk(x, x.shape[dim], dim, largest=descending, sorted=True)
+        return values, indices
+
+    def stable(x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+        return by_topk(x, dim, descending)  # of equals either may be first
+
+    aten = torch.ops.aten
+    return {
+        aten.sort.default: by_topk,
+        aten.sort.stable: stable,
+        aten.argsort.default: lambda *given, **named: by_topk(*given, **named)[1],
+        aten.argsort.stable: lambda *given, **named: stable(*given, **named)[1],
+    }
 
 
 def use_threads(count: int) -> None:
