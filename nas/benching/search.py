@@ -7,7 +7,7 @@ which only some networks have (Optuna's own draws them at random); `autoformer` 
 for each of five limits in turn; `evolution` is this project's.
 
 Hypervolumes are relative to that of all points that any run has found, from one reference point: a tenth of the extent
-beyond the worst values of their front. `low` and `high` are the least and the greatest of the seeds.
+beyond the worst values of the fronts of the runs. `low` and `high` are the least and the greatest of the seeds.
 `evaluations_to_nsga2_500` is how many evaluations the mean of `evolution` takes to the mean that Optuna's NSGA-II has
 at the end of its budget.
 
@@ -92,7 +92,8 @@ def _compared(known: Any, samplers: list[str], evaluations: int, seeds: int) -> 
             found.setdefault(name, []).append(points)
     everything = np.array([point for runs in found.values() for points in runs for point in points])
     best = everything[front(everything, DIRECTIONS)]
-    reference = reference_point(best, DIRECTIONS)
+    fronts = [[points[row] for row in front(points, DIRECTIONS)] for runs in found.values() for points in runs]
+    reference = reference_point([point for each in fronts for point in each], DIRECTIONS)
     whole = hypervolume(best, DIRECTIONS, reference.point)
     curves = {
         name: np.stack([_filled(anytime(points, DIRECTIONS, reference.point), evaluations) / whole for points in runs])
@@ -103,7 +104,7 @@ def _compared(known: Any, samplers: list[str], evaluations: int, seeds: int) -> 
         "about": known.about,
         "networks": known.space.size,
         "budget_evaluations": evaluations,
-        "reference": {"point": list(reference.point), "how": f"of the front of all runs: {reference.how}"},
+        "reference": {"point": list(reference.point), "how": f"of the fronts of the runs: {reference.how}"},
         "samplers": {name: {"hypervolume": _curve(curve), "seeds": seeds} for name, curve in curves.items()},
         "evaluations_to_nsga2_500": _until(curves, "nsga2"),
         "evaluations_to_nsga2_inheriting_500": _until(curves, "nsga2_inheriting"),
