@@ -9,9 +9,11 @@ they meet there as well, and the rows of all processes together are the very bat
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from functools import lru_cache
+from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,6 +85,7 @@ class Batches:
             num_workers=self.workers,
             collate_fn=_as_it_is,
             worker_init_fn=_leave_signals_to_parent,
+            multiprocessing_context=_processes(),
             generator=torch.Generator(),  # else it draws from the global one
         )
         for item in loader:
@@ -151,7 +154,17 @@ def _as_it_is(item: Any) -> Any:
     return item
 
 
+def _processes() -> BaseContext:
+    """Workers begin in a process that has done nothing else: a fork of this one would lack the threads that its
+    libraries have begun, and hold their locks."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # of no effect once it serves
+    return context
+
+
 def _leave_signals_to_parent(_worker: int) -> None:
-    """The parent's handlers came along with the fork: an interrupt is for the parent, a termination ends a worker."""
+    """An interrupt of all processes of a terminal is for the parent; a termination ends a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
