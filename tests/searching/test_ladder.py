@@ -29,6 +29,7 @@ from nas.searching import ladder
 from nas.searching.config import Rung, load_config
 from nas.searching.front import evenly, members
 from nas.searching.ladder import Climbed, Judging, climb, promoted
+from tests.forked import ranks
 from tests.searching.fakes import ROOT, Figure, networks, score
 
 OBJECTIVES = ["accuracy", "macs"]
@@ -217,14 +218,18 @@ def test_a_process_that_is_killed_loses_nothing_that_it_has_judged(tmp_path: Pat
 
 
 def test_a_signal_ends_a_ladder_and_it_goes_on(tmp_path: Path) -> None:
+    ranks(1, tmp_path, _ended_by_a_signal, tmp_path)  # a process of its own, which takes its signals itself
+
+
+def _ended_by_a_signal(folder: Path) -> None:
     def slow(name: str, architecture: Architecture) -> float:
         if len(judge.asked) == 3:
             signal.raise_signal(signal.SIGTERM)
         return usual(name, architecture)
 
     judge, again = Judge(slow), Judge(usual)
-    assert climbed(rows_of(), tmp_path, judge).signal == signal.SIGTERM
-    assert climbed(rows_of(), tmp_path, again).signal is None
+    assert climbed(rows_of(), folder, judge).signal == signal.SIGTERM
+    assert climbed(rows_of(), folder, again).signal is None
     assert judge.asked[:2] + again.asked[:1] == judge.asked, "the one at hand is judged again, those before are not"
 
 
