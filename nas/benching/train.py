@@ -57,9 +57,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     step = Step(supernet, TrainConfig(networks=Networks(inplace=False)))
     images = torch.randn(options.batch, largest.channels, largest.input, largest.input)
     batch = Batch(images, torch.randint(largest.classes, (options.batch,)))
-    update = create_optimizer_v2(supernet, "adamw", lr=1e-4, weight_decay=0.05)
     alone = [supernet.extract(architecture).train() for architecture in drawn]
-    updates = [create_optimizer_v2(network, "adamw", lr=1e-4, weight_decay=0.05) for network in alone]
+    update, *updates = (create_optimizer_v2(owner, "adamw", lr=1e-4, weight_decay=0.05) for owner in (supernet, *alone))
 
     def sandwich() -> None:
         step(0, batch, draws)
@@ -75,8 +74,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     found = paired(sandwich, stand_alone, options.pairs)
     beside = None
     if theirs:
-        counts = [sum(weight.numel() for weight in network.parameters()) for network in alone]
-        beside = paired(their_step(theirs, drawn, counts, batch), sandwich, options.pairs)
+        beside = paired(
+            their_step(theirs, drawn, [_parameters(each) for each in alone], batch), sandwich, options.pairs
+        )
     costs = Costs()
     return {
         "sandwich_ratio": found.ratio,
@@ -89,6 +89,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "batch": options.batch,
         "gmacs": [costs.cost(architecture).macs / 1e9 for architecture in drawn],
     }
+
+
+def _parameters(network: Any) -> int:
+    return sum(weight.numel() for weight in network.parameters())
 
 
 def table(result: dict[str, Any]) -> str:

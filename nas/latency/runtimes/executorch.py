@@ -66,19 +66,19 @@ def _sorts() -> dict[Any, Callable[..., Any]]:
     """Sorting, of which there is no kernel, by one that there is: the largest of all are all of them, in order."""
     import torch
 
-    def by_topk(x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
+    def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None) -> tuple[Tensor, Tensor]:
         values, indices = torch.topk(x, x.shape[dim], dim, largest=descending, sorted=True)
-        return values, indices
+        return values, indices  # of equals either may be first
 
-    def stable(x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
-        return by_topk(x, dim, descending)  # of equals either may be first
+    def argsort(*given: Any, **named: Any) -> Tensor:
+        return sort(*given, **named)[1]
 
     aten = torch.ops.aten
     return {
-        aten.sort.default: by_topk,
-        aten.sort.stable: stable,
-        aten.argsort.default: lambda *given, **named: by_topk(*given, **named)[1],
-        aten.argsort.stable: lambda *given, **named: stable(*given, **named)[1],
+        aten.sort.default: sort,
+        aten.sort.stable: sort,
+        aten.argsort.default: argsort,
+        aten.argsort.stable: argsort,
     }
 
 
