@@ -189,6 +189,9 @@ def test_grey_images_have_one_channel(root):
     assert grey.read("train", [0], Augment(crop=0.5, color_jitter=0.3), [1])[0].shape == (1, 1, 16, 16)
     with pytest.raises(InputError, match="RandAugment is for images in colour"):
         grey.read("train", [0], STRONG, [1])
+    assert grey.read("train", [0], grey.usual, [1])[0].shape == (1, 1, 16, 16)
+    assert not grey.usual.rand_augment
+    assert open_data(f"folder:{root}", size=16).usual.rand_augment
 
 
 def test_a_randaugment_that_timm_does_not_know_is_refused(folder):

@@ -47,7 +47,7 @@ class Data(ABC):
 
     names: ClassVar[tuple[str, ...]]  # whole names, and beginnings that end with `/` or `:`
     able: ClassVar[frozenset[str]]  # fields of Augment that it can do
-    usual: ClassVar[Augment]  # a sound augmentation to begin with
+    usual: Augment  # a sound augmentation to begin with
     unlimited: ClassVar[bool] = False  # whether training images are made: any index from 0 is one, length is an epoch's
 
     @final

@@ -40,6 +40,8 @@ class TimmData(Data):
         channels = self.wanted.channels or 3
         self._transforms: dict[Augment | None, Callable[[Any], Tensor]] = {}
         self._mode = "RGB" if channels == 3 else "L"
+        if channels == 1:
+            self.usual = self.usual.model_copy(update={"rand_augment": ""})  # which is for images in colour
         self._source: Source = open_source(self.wanted, TRAIN if "train" in self.splits else VALIDATION)
         everything = np.arange(len(self._source))
         if "train" in self.splits:
