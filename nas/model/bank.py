@@ -20,7 +20,7 @@ from nas.ops.base import Crop, Operator, leading
 from nas.ops.catalogue import Catalogue
 from nas.ops.parts.init import init_weights
 from nas.ops.parts.norms import make_norm
-from nas.ops.rules import Placement, placements
+from nas.ops.placements import Placement, placements
 
 JOINING = ("class_token", "distill_token", "registers")
 

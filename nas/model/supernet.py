@@ -26,7 +26,8 @@ from nas.model.bank import JOINING, Slot, initial, slots
 from nas.model.network import Network, skeleton
 from nas.ops.base import Crop
 from nas.ops.catalogue import Catalogue, catalogue
-from nas.ops.rules import OperatorRules, Placement, placements
+from nas.ops.placements import Placement, placements
+from nas.ops.rules import OperatorRules
 
 _CACHED = 64  # bound skeletons kept
 _VIEWS = 100_000  # slices kept

@@ -14,7 +14,8 @@ from nas.core.errors import InputError
 from nas.core.space import Space
 from nas.model import extremes as module
 from nas.model.costs import Costs
-from nas.model.extremes import Meter, extremes
+from nas.model.extremes import extremes
+from nas.model.meter import Meter
 from nas.model.spaces import load_named_space, shared_rules, space_names
 from nas.ops.catalogue import catalogue
 

@@ -17,7 +17,7 @@ from nas.model.network import Network
 from nas.model.spaces import load_named_space, shared_rules, space_names
 from nas.ops.catalogue import catalogue
 from nas.ops.parts.norms import norm_cost
-from nas.ops.rules import Placement, placements
+from nas.ops.placements import Placement, placements
 
 
 def test_tiny_has_the_size_of_autoformer() -> None:

@@ -16,7 +16,7 @@ from nas.model.network import skeleton
 from nas.model.spaces import shared_rules
 from nas.ops.base import Embed, Mixer, Reduction
 from nas.ops.catalogue import catalogue, knob_defaults
-from nas.ops.rules import placements
+from nas.ops.placements import placements
 
 PLAIN = {"mixer": "softmax(heads=2)", "feedforward": "mlp"}
 NO_CLASS: dict[str, Any] = {"class_token": False, "head": "mean"}
