@@ -44,3 +44,8 @@ def test_products_stay_in_single_precision_where_a_block_runs_in_half(monkeypatc
     x = torch.randn(1, 6, 6, 2, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         assert transforms.spectrum_of(x, (6, 6)).real.dtype == torch.float32
+
+
+def test_tables_are_marked_as_torch_marks_constants() -> None:
+    marked = torch.compiler.assume_constant_result(lambda: None)
+    assert vars(transforms._waves) == vars(transforms._last) == vars(marked) != {}

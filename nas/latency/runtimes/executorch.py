@@ -47,19 +47,41 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
 
 def lowered(program: Any) -> bytes:
     """The file of a program, with what XNNPACK has kernels for handed to it; Unsupported where the rest has none."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime
 
     from nas.latency.runtimes import Unsupported
 
-    program = program.run_decompositions(_sorts())
-    made = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+    sorts = _sorts()
+    if any(node.target in sorts for node in program.graph.nodes):
+        program = program.run_decompositions(sorts)
+    made = to_edge_transform_and_lower(program, partitioner=[_partitioner()]).to_executorch()
     (plan,) = made.executorch_program.execution_plan
     called = {f"{operator.name}.{operator.overload}".rstrip(".") for operator in plan.operators}
     if lacking := sorted(called - Runtime.get().operator_registry.operator_names):
         raise Unsupported(f"ExecuTorch has no portable kernel of {', '.join(lacking)}")
     return made.buffer
+
+
+def _partitioner() -> Any:
+    """XNNPACK's, which takes operations on more dimensions than its tensors have and fails at the first run."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.utils.xnnpack_constants import XNN_MAX_TENSOR_DIMS
+
+    class Partitioner(XnnpackPartitioner):
+        def get_matched_nodes_from_configs(self, program: Any) -> list[Any]:
+            found = super().get_matched_nodes_from_configs(program)
+            return [nodes for nodes in found if max(map(_dims, nodes), default=0) <= XNN_MAX_TENSOR_DIMS]
+
+    return Partitioner()
+
+
+def _dims(node: Any) -> int:
+    """The most dimensions of a tensor that an operation reads or gives."""
+    import torch
+
+    held = [one.meta.get("val") for one in (node, *node.all_input_nodes)]
+    return max((value.dim() for value in held if isinstance(value, torch.Tensor)), default=0)
 
 
 def _sorts() -> dict[Any, Callable[..., Any]]:

@@ -8,8 +8,10 @@ faster than the fast transform (one thread, 14 x 14 x 192: 0.3 ms instead of 0.8
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +39,7 @@ class Pair:
         return Pair(self.real.roll(shift, dim), self.imag.roll(shift, dim))
 
 
+Table = TypeVar("Table", bound=Callable[..., Tensor])
 Spectrum = Tensor | Pair  # (..., height, width // 2 + 1, C) of a grid padded with zeros to a size (height, width)
 
 
@@ -116,14 +119,20 @@ def _inverse(y: Pair, size: tuple[int, int], kept: tuple[int, int]) -> Tensor:
     return _last(columns, width, height).to(both.device) @ torch.cat((real, imag), dim=-2)
 
 
-@torch.compiler.assume_constant_result
+def _constant(function: Table) -> Table:
+    """As torch.compiler.assume_constant_result: that is this mark alone, after importing the compiler for a second."""
+    function.__dict__["_dynamo_marked_constant"] = True
+    return function
+
+
+@_constant
 def _waves(frequencies: int, places: int, period: int) -> Tensor:
     """Cosines, and below them sines, of every product of frequency and place: (2 frequencies, places)."""
     angle = 2 * np.pi / period * (np.outer(np.arange(frequencies), np.arange(places)) % period)
     return torch.from_numpy(np.concatenate((np.cos(angle), np.sin(angle))).astype(np.float32))
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _last(places: int, period: int, other: int) -> Tensor:
     """From the frequencies that are kept, those between the ends twice, to the places: (places, 2 frequencies)."""
     angle = 2 * np.pi / period * (np.outer(np.arange(places), np.arange(period // 2 + 1)) % period)

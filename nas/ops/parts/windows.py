@@ -71,8 +71,8 @@ def shift_mask(grid: Size, size: Size, shift: Size) -> np.ndarray:
     region = 3 * areas[0][:, None] + areas[1][None, :]
     split = region.reshape(grid[0] // size[0], size[0], grid[1] // size[1], size[1])
     cells = split.transpose(0, 2, 1, 3).reshape(-1, size[0] * size[1])
-    same = cells[:, :, None] == cells[:, None, :]
-    return np.where(same, 0.0, APART).astype(np.float32)[:, None]
+    same = cells[:, None, :, None] == cells[:, None, None, :]
+    return np.where(same, 0.0, APART).astype(np.float32)
 
 
 class RelativeBias(nn.Module):
