@@ -15,6 +15,33 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 END_S = 7.0  # that an evaluation may take to stop once it was asked to
 
 
+_entered: list[Signals] = []  # in this process
+
+
+def _hold_back() -> None:
+    """While a child is forked, until it has handlers of its own."""
+    if _entered:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _take() -> None:
+    if _entered:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _forget() -> None:
+    """In a child: a signal to it ends it, and is no news for its parent's watcher."""
+    if _entered:
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        _take()
+        _entered.clear()
+
+
+os.register_at_fork(before=_hold_back, after_in_parent=_take, after_in_child=_forget)
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal asked the process to end. Optuna fails the trial in which it is raised."""
 
@@ -41,12 +68,14 @@ class Signals:
             self._wake.setblocking(False)
             self._wakeup_before = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            _entered.append(self)
             threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         self._left.set()
         if self._before:
+            _entered.remove(self)
             for number, handler in self._before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._wakeup_before)
