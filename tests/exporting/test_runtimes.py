@@ -339,6 +339,18 @@ def test_executorch_tells_which_kernels_it_lacks(monkeypatch: pytest.MonkeyPatch
         lowered(program)
 
 
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_executorch_keeps_the_two_kinds_of_gelu_apart(approximate: str) -> None:
+    """XNNPACK has the exact one alone, 2e-4 away from the other, and takes both for it."""
+    if lacking := missing("executorch"):
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    from executorch.runtime import Runtime
+
+    images, module = torch.linspace(-4, 4, 80).reshape(1, 80), nn.GELU(approximate)
+    method = Runtime.get().load_program(lowered(torch.export.export(module, (images,)))).load_method("forward")
+    torch.testing.assert_close(method.execute([images])[0], module(images), atol=2e-6, rtol=0)
+
+
 def test_executorch_runs_a_network_that_has_windows_and_sorts(tmp_path: Path) -> None:
     """Windows are cut and put together in more dimensions than XNNPACK's tensors have; sorting has no kernel."""
     if lacking := missing("executorch"):

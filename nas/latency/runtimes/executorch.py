@@ -5,6 +5,7 @@ Lowering takes 5 to 20 s a network. The number of threads is one for the whole p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,10 @@ def lowered(program: Any) -> bytes:
 
     from nas.latency.runtimes import Unsupported
 
-    sorts = _sorts()
-    if any(node.target in sorts for node in program.graph.nodes):
-        program = program.run_decompositions(sorts)
+    others, nodes = _others(), program.graph.nodes
+    exact = [node for node in nodes if "gelu" in str(node.target) and node.kwargs.get("approximate") != "tanh"]
+    if any(node.target in others and node not in exact for node in nodes):
+        program = program.run_decompositions(others)
     made = to_edge_transform_and_lower(program, partitioner=[_partitioner()]).to_executorch()
     (plan,) = made.executorch_program.execution_plan
     called = {f"{operator.name}.{operator.overload}".rstrip(".") for operator in plan.operators}
@@ -84,16 +86,24 @@ def _dims(node: Any) -> int:
     return max((value.dim() for value in held if isinstance(value, torch.Tensor)), default=0)
 
 
-def _sorts() -> dict[Any, Callable[..., Any]]:
-    """Sorting, of which there is no kernel, by one that there is: the largest of all are all of them, in order."""
+def _others() -> dict[Any, Callable[..., Any]]:
+    """Operations by others: sorting, of which there is no kernel, and GELU by tanh, which XNNPACK takes for the exact.
+
+    The largest of all are all of them, in order; of equals either may be first.
+    """
     import torch
 
     def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool | None = None) -> tuple[Tensor, Tensor]:
         values, indices = torch.topk(x, x.shape[dim], dim, largest=descending, sorted=True)
-        return values, indices  # of equals either may be first
+        return values, indices
 
     def argsort(*given: Any, **named: Any) -> Tensor:
         return sort(*given, **named)[1]
+
+    def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+        if approximate != "tanh":
+            return NotImplemented  # left as it is
+        return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
     aten = torch.ops.aten
     return {
@@ -101,6 +111,8 @@ def _sorts() -> dict[Any, Callable[..., Any]]:
         aten.sort.stable: sort,
         aten.argsort.default: argsort,
         aten.argsort.stable: argsort,
+        aten.gelu.default: gelu,
+        aten.gelu_.default: gelu,
     }
 
 
