@@ -89,33 +89,32 @@ def _trained(options: argparse.Namespace, folder: Path, networks: list[Any]) -> 
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    from nas.core.runs import write_whole
+    from nas.core.runs import read_json, write_whole
     from nas.core.space import write_architecture
+    from nas.training.run import RESULT
 
     folder.mkdir(parents=True, exist_ok=True)
-    jobs: list[tuple[Any, ...]] = [(options, folder, "supernet", None, options.supernet_steps)]
+    jobs: dict[str, tuple[str | None, int]] = {"supernet": (None, options.supernet_steps)}
     for architecture in networks:
         file = folder / f"{architecture.digest[:16]}.yaml"
         write_whole(file, write_architecture(architecture, architecture.digest[:16]))
-        jobs.append((options, folder, file.stem, str(file), options.steps))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
-        return list(pool.map(_train, *zip(*jobs, strict=True)))
+        jobs[file.stem] = (str(file), options.steps)
+    left = [name for name in jobs if not (folder / name / RESULT).is_file()]
+    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in [pool.submit(_train, options, folder, name, *jobs[name]) for name in left]:
+            future.result()
+    return [read_json(folder / name / RESULT) for name in jobs]
 
 
-def _train(options: argparse.Namespace, folder: Path, name: str, arch: str | None, steps: int) -> dict[str, Any]:
-    """The result of a run in the folder: read, gone on with, or begun."""
+def _train(options: argparse.Namespace, folder: Path, name: str, arch: str | None, steps: int) -> None:
+    """A run in the folder, gone on with or begun."""
     import torch
 
-    from nas.core.runs import read_json
     from nas.training.config import Networks, Optimization, TrainConfig
     from nas.training.distributed import Group
-    from nas.training.run import RESULT, train
+    from nas.training.run import train
 
     torch.set_num_threads(1)
-    if (folder / name / RESULT).is_file():
-        result: dict[str, Any] = read_json(folder / name / RESULT)
-        return result
     config = TrainConfig(
         space=options.space,
         arch=arch,
@@ -133,7 +132,7 @@ def _train(options: argparse.Namespace, folder: Path, name: str, arch: str | Non
     command = ["python", "-m", "nas.bench", "ranking"]
     resume = (folder / name / "run.json").is_file()
     group = Group(0, 1, 0, torch.device(options.device))
-    return train(config, folder, name, command, group, resume, shown=arch is None)
+    train(config, folder, name, command, group, resume, shown=arch is None)
 
 
 def table(result: dict[str, Any]) -> str:

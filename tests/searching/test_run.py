@@ -44,7 +44,7 @@ def states(path: str) -> Counter[str]:
 
 @pytest.mark.timeout(200)
 def test_two_workers_of_which_one_is_killed_find_every_network_once() -> None:
-    trials, study = 80, "runs/one/study.db"
+    trials, study = 40, "runs/one/study.db"
     command = [sys.executable, "-m", "nas.search", *FORMULAS, "--name", "one", "--workers", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command += ["--set", "sampler=random", "--trials", str(trials)]
