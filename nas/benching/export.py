@@ -19,6 +19,7 @@ from typing import Any
 HELP = "random and reference networks written and run in every target of export: agreement, refusals, time"
 BATCH = 2
 LIMIT_S = 900.0  # of one target for one network
+LOADED = ["torch._dynamo", "executorch.exir"]  # once for all processes, where it is installed: nine seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +93,8 @@ def isolated(case: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
     """The rows of a network; a target that ends the process or takes too long costs its own row and no other."""
     import multiprocessing
 
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
     rows: list[dict[str, Any]] = []
     while len(rows) < len(names):
         line, theirs = context.Pipe(duplex=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -126,13 +125,10 @@ def until_killed(config: TrainConfig, root: Path, resume: bool, steps: int, seco
 def test_killed_at_twenty_random_steps_the_weights_are_the_same_bits(little: TrainConfig, tmp_path: Path) -> None:
     long = little.model_copy(update={"steps": 120, "save_every": 5})
     train(long, tmp_path, "whole", [], ALONE, shown=False)
-    random, context = Random(0), multiprocessing.get_context("forkserver")
-    # Children fork from a process that has imported everything and used nothing: one that has taken a gradient has
-    # threads, which a fork would lose.
-    context.set_forkserver_preload([__name__])
+    random = Random(0)
     for life in range(20):
         arguments = (long, tmp_path, life > 0, random.randint(1, 9), random.uniform(0, 0.03))
-        child = context.Process(target=until_killed, args=arguments)
+        child = SERVER.Process(target=until_killed, args=arguments)
         child.start()
         child.join()
         assert child.exitcode == -signal.SIGKILL, "killed before the end"
