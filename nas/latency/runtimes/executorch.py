@@ -48,6 +48,7 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
 
 def lowered(program: Any) -> bytes:
     """The file of a program, with what XNNPACK has kernels for handed to it; Unsupported where the rest has none."""
+    import torch
     from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime
 
@@ -57,7 +58,13 @@ def lowered(program: Any) -> bytes:
     exact = [node for node in nodes if "gelu" in str(node.target) and node.kwargs.get("approximate") != "tanh"]
     if any(node.target in others and node not in exact for node in nodes):
         program = program.run_decompositions(others)
-    made = to_edge_transform_and_lower(program, partitioner=[_partitioner()]).to_executorch()
+    try:
+        made = to_edge_transform_and_lower(program, partitioner=[_partitioner()]).to_executorch()
+    except (
+        ValueError
+    ):  # it takes attention apart into another layout than fused attention has, where a view may not hold
+        plain = program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _attention})
+        made = to_edge_transform_and_lower(plain, partitioner=[_partitioner()]).to_executorch()
     (plan,) = made.executorch_program.execution_plan
     called = {f"{operator.name}.{operator.overload}".rstrip(".") for operator in plan.operators}
     if lacking := sorted(called - Runtime.get().operator_registry.operator_names):
@@ -114,6 +121,15 @@ def _others() -> dict[Any, Callable[..., Any]]:
         aten.gelu.default: gelu,
         aten.gelu_.default: gelu,
     }
+
+
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, *, scale: float | None = None
+) -> Tensor:
+    """As networks here attend: without dropout, not causal. Names of arguments, and the layout, are torch's."""
+    scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
+    out = (scores if attn_mask is None else scores + attn_mask).softmax(-1) @ v
+    return out.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 def use_threads(count: int) -> None:
