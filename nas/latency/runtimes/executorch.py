@@ -60,9 +60,7 @@ def lowered(program: Any) -> bytes:
         program = program.run_decompositions(others)
     try:
         made = to_edge_transform_and_lower(program, partitioner=[_partitioner()]).to_executorch()
-    except (
-        ValueError
-    ):  # it takes attention apart into another layout than fused attention has, where a view may not hold
+    except ValueError:  # taken apart, attention may lie in memory in another way, in which a view does not hold
         plain = program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _attention})
         made = to_edge_transform_and_lower(plain, partitioner=[_partitioner()]).to_executorch()
     (plan,) = made.executorch_program.execution_plan
