@@ -11,7 +11,6 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from nas.ops.catalogue import catalogue
 list(catalogue().every())  # imports every operator
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([__name__])
-forkserver.ensure_running()  # before code under test begins one, which imports less; a process has one
 
 
 def free_port() -> str:
