@@ -20,9 +20,9 @@ import timm.optim  # noqa: F401
 import torch
 
 import nas.training.run  # noqa: F401
-from nas.ops.catalogue import catalogue
+from nas.ops.catalogue import Catalogue
 
-list(catalogue().every())  # imports every operator
+list(Catalogue().every())  # imports every operator, and leaves a process to choose its own folders
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([__name__])
 

@@ -60,6 +60,16 @@ def test_a_benchmark_runs(name, capsys):
     assert benchmarks()[name].table(document).strip()
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "meant"),
+    [("operators", "depthwis", "depthwise"), ("reference", "deit_tny", "deit_tiny"), ("samples", "tyny", "tiny")],
+)
+def test_a_name_that_nothing_has_is_refused_with_the_nearest(name, wrong, meant, capsys):
+    refused(main, [name, "--only", wrong])
+    shown = capsys.readouterr()
+    assert f"'{wrong}'" in shown.err and meant in shown.err and not shown.out
+
+
 def test_a_ranking_goes_on_where_it_ended(tmp_path, capfd):
     tiny = ["ranking", "--space", "digits_small", "--data", "digits", "--batch", "8", "--supernet-steps", "2"]
     tiny += ["--steps", "2", "--networks", "3", "--folder", str(tmp_path), "--json"]

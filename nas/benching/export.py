@@ -91,10 +91,9 @@ def tolerances(names: list[str]) -> dict[str, float]:
 
 def isolated(case: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
     """The rows of a network; a target that ends the process or takes too long costs its own row and no other."""
-    import multiprocessing
+    from nas.core.processes import served
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LOADED)
+    context = served(LOADED)
     rows: list[dict[str, Any]] = []
     while len(rows) < len(names):
         line, theirs = context.Pipe(duplex=False)

@@ -23,16 +23,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """One row an operator."""
     import torch
 
+    from nas.core.errors import InputError, nearest
     from nas.latency.device import ceilings
     from nas.latency.target import Target
     from nas.ops.catalogue import catalogue
 
+    known = [(kind, name) for kind, name, _ in catalogue().every()]
+    names = {name for _, name in known}
+    wanted = {name.strip() for name in options.only.split(",")} if options.only else names
+    for name in sorted(wanted - names):
+        raise InputError("unknown operator", value=name, nearest=nearest(name, names))
     torch.set_num_threads(1)
     peaks = ceilings(Target()) if options.passes else None
-    wanted = set(options.only.split(",")) if options.only else None
-    rows = [
-        measure(kind, name, options.passes) for kind, name, _ in catalogue().every() if wanted is None or name in wanted
-    ]
+    rows = [measure(kind, name, options.passes) for kind, name in known if name in wanted]
     if peaks is not None:
         for row in rows:
             row |= achieved(row, peaks)

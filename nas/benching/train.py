@@ -35,12 +35,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from nas.benching._timing import paired
     from nas.core.errors import InputError
     from nas.model.costs import Costs
-    from nas.model.extremes import extremes
     from nas.model.spaces import load_named_space
     from nas.model.supernet import Supernet
     from nas.training.config import Networks, TrainConfig
     from nas.training.data.batches import Batch
-    from nas.training.sampling import Draw
     from nas.training.step import Step
 
     if options.networks < 3:
@@ -48,11 +46,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     theirs = their_supernet(options.autoformer) if options.autoformer else None
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    space, random = load_named_space(options.space), Random(options.seed)
-    smallest, largest, _ = extremes(space)
-    drawn = [largest, smallest, *(space.sample(random) for _ in range(options.networks - 2))]
-    roles = ["largest", "smallest", *["random"] * (options.networks - 2)]
-    draws = tuple(Draw(architecture, role) for architecture, role in zip(drawn, roles, strict=True))
+    space = load_named_space(options.space)
+    draws = sandwich_of(space, options.networks, Random(options.seed))
+    drawn, largest = [draw.architecture for draw in draws], draws[0].architecture
     supernet = Supernet(space)
     step = Step(supernet, TrainConfig(networks=Networks(inplace=False)))
     images = torch.randn(options.batch, largest.channels, largest.input, largest.input)
@@ -89,6 +85,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "batch": options.batch,
         "gmacs": [costs.cost(architecture).macs / 1e9 for architecture in drawn],
     }
+
+
+def sandwich_of(space: Any, count: int, random: Random) -> tuple[Any, ...]:
+    """The largest network of a space, the smallest, and random ones."""
+    from nas.model.extremes import extremes
+    from nas.training.sampling import Draw
+
+    smallest, largest, _ = extremes(space)
+    others = (Draw(space.sample(random), "random") for _ in range(count - 2))
+    return Draw(largest, "largest"), Draw(smallest, "smallest"), *others
 
 
 def _parameters(network: Any) -> int:

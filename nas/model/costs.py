@@ -19,7 +19,7 @@ class Costs:
 
     def __init__(self, operators: Catalogue | None = None):
         self.operators = operators or catalogue()
-        self._costs: dict[tuple[str, Spec, Site], Cost] = {}
+        self._costs: dict[tuple[Any, ...], Cost] = {}
         self._kept: dict[Any, Any] = {}
 
     def cost(self, architecture: Architecture) -> Cost:
@@ -43,7 +43,7 @@ class Costs:
             for block in stage.blocks:
                 site = self.block(block, site, architecture.classes, found)
             found.append(norm_cost(stage.end_norm, stage.dim))
-        head = self._context("head", architecture.head, site, classes=architecture.classes)
+        head = self.part("head", architecture.head, site, classes=architecture.classes)
         return [*found, head]
 
     def stage(self, stage: Stage, site: Site, found: list[Cost]) -> Site:
@@ -51,10 +51,10 @@ class Costs:
         key = (stage.embed, stage.dim, stage.class_token, stage.distill_token, stage.registers, stage.position, site)
         kept = self._kept.get(key)
         if kept is None:
-            cost = self._context("embed", stage.embed, site, dim=stage.dim)
+            cost = self.part("embed", stage.embed, site, dim=stage.dim)
             after = stage_site(self.operators, stage, site)
             joining = weights((after.prefix - site.prefix) * stage.dim)
-            cost = cost + joining + self._cost("position", stage.position, after)
+            cost = cost + joining + self.part("position", stage.position, after)
             kept = self._kept[key] = (cost, after)
         found.append(kept[0])
         return kept[1]
@@ -67,15 +67,15 @@ class Costs:
         mixer = feedforward = out = entry
         if block.reduction is not NONE:
             mixer, feedforward, out = self._reduced(block.reduction, entry)
-            found.append(self._cost("reduction", block.reduction, entry))
+            found.append(self.part("reduction", block.reduction, entry))
         if block.position is not NONE:
-            found.append(self._cost("position", block.position, entry))
+            found.append(self.part("position", block.position, entry))
         if block.mixer is not NONE:
-            found.append(self._cost("mixer", block.mixer, mixer))
+            found.append(self.part("mixer", block.mixer, mixer))
         if block.feedforward is not NONE:
-            found.append(self._cost("feedforward", block.feedforward, feedforward))
+            found.append(self.part("feedforward", block.feedforward, feedforward))
         if block.exit is not NONE:
-            found.append(self._context("exit", block.exit, out, classes=classes))
+            found.append(self.part("exit", block.exit, out, classes=classes))
         return out._replace(heads=0, head_dim=0) if heads else out
 
     def _frame(self, block: Block, dim: int) -> tuple[int, int, Cost]:
@@ -104,21 +104,13 @@ class Costs:
             kept = self._kept[key] = reduced_sites(self.operators, spec, entry)
         return kept
 
-    def _cost(self, kind: str, spec: Spec, site: Site) -> Cost:
+    def part(self, kind: str, spec: Spec, site: Site, **context: int) -> Cost:
+        """The cost of an operator at a site."""
         if spec is NONE:
             return NOTHING
-        key = (kind, spec, site)
+        key = (kind, spec, site, *context.values()) if context else (kind, spec, site)
         cost = self._costs.get(key)
         if cost is None:
-            cost = self._costs[key] = self.operators.get(kind, spec.name).cost(site, **dict(spec.knobs))
-        return cost
-
-    def _context(self, kind: str, spec: Spec, site: Site, **context: int) -> Cost:
-        if spec is NONE:
-            return NOTHING
-        key = (kind, spec, site, *context.values())
-        cost = self._kept.get(key)
-        if cost is None:
             cls = self.operators.get(kind, spec.name)
-            cost = self._kept[key] = cls.cost(site, **context, **dict(spec.knobs))
+            cost = self._costs[key] = cls.cost(site, **context, **dict(spec.knobs))
         return cost

@@ -9,6 +9,7 @@ from nas.core.architecture import NONE, Block, Stage
 from nas.core.cost import NOTHING, Cost, weights
 from nas.core.space import Space
 from nas.core.spec import Spec
+from nas.model.costs import Costs
 from nas.model.plan import block_plan, stage_site
 from nas.ops.base import FeedForward, Mixer, Position
 from nas.ops.catalogue import Catalogue
@@ -35,7 +36,7 @@ class Meter:
         self.join: Callable[[int, int], int] = max if measure == "activation" else int.__add__
         self.classes = space.template.classes
         self.start = Walk(Site(space.template.channels, 0, 0, 0))
-        self._costs: dict[tuple[Any, ...], Cost] = {}
+        self._part = Costs(operators).part
 
     def step(self, walk: Walk, kind: str, value: Any) -> tuple[int, Walk]:
         """What a decision adds, and what later ones depend on afterwards."""
@@ -53,15 +54,15 @@ class Meter:
             case "stage.embed":
                 return self._embed(site, value, *open)
             case "stage.position":
-                return self._cost("position", value, site), Walk(site)
+                return self._part("position", value, site), Walk(site)
             case "position" if not self._supplies(value):
-                return self._cost("position", value, site), Walk(site, (NONE,))
+                return self._part("position", value, site), Walk(site, (NONE,))
             case "position" | "reduction":
                 return NOTHING, Walk(site, (*open, value))
             case "end_norm":
                 return norm_cost(value, site.dim), Walk(site)
             case "head":
-                return self._cost("head", value, site, classes=self.classes), Walk(site)
+                return self._part("head", value, site, classes=self.classes), Walk(site)
         return self._block(site, open, kind, value)
 
     def _embed(
@@ -70,23 +71,23 @@ class Meter:
         stage = Stage(embed, dim, (), class_token, distill_token, registers)
         after = stage_site(self.operators, stage, site)
         joining = weights((after.prefix - site.prefix) * dim)
-        return self._cost("embed", embed, site, dim=dim) + joining, Walk(after)
+        return self._part("embed", embed, site, dim=dim) + joining, Walk(after)
 
     def _block(self, site: Site, open: tuple[Any, ...], kind: str, value: Any) -> tuple[Cost, Walk]:
         """Within a block: the mixer decides the sites of all its parts; norms and scales are counted as parts come."""
         if kind == "mixer":
             position, reduction = open
             plan = block_plan(self.operators, Block(value, position=position, reduction=reduction), site)
-            cost = self._cost("position", position, plan.entry) + self._cost("reduction", reduction, plan.reduction)
+            cost = self._part("position", position, plan.entry) + self._part("reduction", reduction, plan.reduction)
             normed, added = self._parts(kind, value)
             stands, exit = (at._replace(heads=0, head_dim=0) for at in (plan.feedforward, plan.exit))
             open = (stands, exit, plan.out, normed, added)
-            return cost + self._cost("mixer", value, plan.mixer), Walk(site, open)
+            return cost + self._part("mixer", value, plan.mixer), Walk(site, open)
         if kind == "feedforward":
             stands, exit, out, norms, scales = open
             normed, added = self._parts(kind, value)
             open = (exit, out, norms + normed, scales + added)
-            return self._cost("feedforward", value, stands), Walk(site, open)
+            return self._part("feedforward", value, stands), Walk(site, open)
         exit, out, norms, scales = open
         if kind == "norm":
             return norm_cost(value, site.dim).times(norms), Walk(site, (exit, out, 0, scales))
@@ -96,7 +97,7 @@ class Meter:
             cost = NOTHING if value is None else weights(scales * site.dim)
             return cost, Walk(site, (exit, out, norms, 0))
         assert kind == "exit", kind
-        return self._cost("exit", value, exit, classes=self.classes), Walk(out)
+        return self._part("exit", value, exit, classes=self.classes), Walk(out)
 
     def _supplies(self, position: Spec) -> bool:
         """Whether a position operator leaves something to the mixer, so that its cost depends on the heads."""
@@ -111,13 +112,3 @@ class Meter:
         cls = self.operators.get(kind, spec.name)
         assert issubclass(cls, (Mixer, FeedForward))
         return int(cls.normed), int(cls.residual)
-
-    def _cost(self, kind: str, spec: Spec, site: Site, **context: int) -> Cost:
-        if spec is NONE:
-            return NOTHING
-        key = (kind, spec, site, *context.values())
-        cost = self._costs.get(key)
-        if cost is None:
-            cls = self.operators.get(kind, spec.name)
-            cost = self._costs[key] = cls.cost(site, **context, **dict(spec.knobs))
-        return cost

@@ -39,7 +39,8 @@ def _forget() -> None:
         _entered.clear()
 
 
-os.register_at_fork(before=_hold_back, after_in_parent=_take, after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # where processes fork
+    os.register_at_fork(before=_hold_back, after_in_parent=_take, after_in_child=_forget)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -230,6 +230,7 @@ def test_a_runtime_that_computes_something_else_is_refused(tmp_path: Path) -> No
     subject = subject_of(PLAIN)
     with pytest.raises(Refused, match="images differ by"):
         _programs.write(subject, tmp_path, copy.deepcopy(subject.network), _archive.archived, wrong)
+    assert not list(tmp_path.iterdir())
 
 
 class Planted:

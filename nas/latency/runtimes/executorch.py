@@ -1,6 +1,7 @@
 """ExecuTorch with XNNPACK: the runtime of phones, here through its Python binding; fp32.
 
-Lowering takes 5 to 20 s a network. The number of threads is one for the whole process, fixed by the first program.
+Lowering a network of usual size takes half a minute of a core to more than a minute. The number of threads is one for
+the whole process, fixed by the first program.
 """
 
 from __future__ import annotations
@@ -54,9 +55,8 @@ def lowered(program: Any) -> bytes:
 
     from nas.latency.runtimes import Unsupported
 
-    others, nodes = _others(), program.graph.nodes
-    exact = [node for node in nodes if "gelu" in str(node.target) and node.kwargs.get("approximate") != "tanh"]
-    if any(node.target in others and node not in exact for node in nodes):
+    others = _others()
+    if any(node.target in others and not _exact_gelu(node) for node in program.graph.nodes):
         program = program.run_decompositions(others)
     try:
         made = to_edge_transform_and_lower(program, partitioner=[_partitioner()]).to_executorch()
@@ -89,6 +89,10 @@ def _dims(node: Any) -> int:
 
     held = [one.meta.get("val") for one in (node, *node.all_input_nodes)]
     return max((value.dim() for value in held if isinstance(value, torch.Tensor)), default=0)
+
+
+def _exact_gelu(node: Any) -> bool:
+    return "gelu" in str(node.target) and node.kwargs.get("approximate") != "tanh"
 
 
 def _others() -> dict[Any, Callable[..., Any]]:

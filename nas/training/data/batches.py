@@ -9,11 +9,9 @@ they meet there as well, and the rows of all processes together are the very bat
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import signal
 from collections.abc import Iterator
 from functools import lru_cache
-from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nas.core.errors import InputError
+from nas.core.processes import served
 from nas.training.data.augment import Augment
 from nas.training.data.base import Data
 from nas.training.data.randomness import derived, kept_generators, permutation, sample_seeds, seed_generators
@@ -85,7 +84,7 @@ class Batches:
             num_workers=self.workers,
             collate_fn=_as_it_is,
             worker_init_fn=_leave_signals_to_parent,
-            multiprocessing_context=_processes(),
+            multiprocessing_context=served([__name__]),
             generator=torch.Generator(),  # else it draws from the global one
         )
         for item in loader:
@@ -152,16 +151,6 @@ class _From(Sampler[int]):
 
 def _as_it_is(item: Any) -> Any:
     return item
-
-
-def _processes() -> BaseContext:
-    """Workers begin in a process that has done nothing else: a fork of this one would lack the threads that its
-    libraries have begun, and hold their locks."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # of no effect once it serves
-    return context
 
 
 def _leave_signals_to_parent(_worker: int) -> None:
