@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -20,6 +24,7 @@ from nas.latency.runtimes._refusal import refusing
 from nas.latency.subject import Subject
 from nas.latency.target import Target
 from nas.model.spaces import load_named_space
+from tests.forked import ranks
 
 SLOW = {"compile", "executorch"}  # take many seconds to load a network: their networks here are single operators
 INSTALLED = [name for name in runtimes.runtimes() if runtimes.installed(name) and "cpu" in runtimes.runtime(name).KINDS]
@@ -153,6 +158,23 @@ class SeesThreads(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.seen = torch.get_num_threads()
         return x + 1
+
+
+def _hear_a_signal_after_two_networks(name: str) -> None:
+    heard: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+    loaded = [runtimes.runtime(name).load(nn.Linear(4, 4), (torch.randn(2, 4),), Target()) for _ in range(2)]
+    while loaded:
+        del loaded[0]  # the first to come is the first to go
+        gc.collect()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert heard == [signal.SIGUSR1]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_networks_that_are_gone_leave_signals_as_they_were(name: str, tmp_path: Path) -> None:
+    """OpenVINO replaces the stack of signals on processors with AMX."""
+    ranks(1, tmp_path, _hear_a_signal_after_two_networks, name)
 
 
 def test_eager_runs_with_the_targets_threads() -> None:

@@ -73,19 +73,18 @@ def _rename(model: Any) -> None:
 
 
 def _opened(folder: Path, threads: int) -> _programs.Runner:
-    import openvino
     import torch
 
-    from nas.latency.runtimes.openvino import settings
+    from nas.latency.runtimes.openvino import core, settings
 
-    core, compiled = openvino.Core(), {}
-    model = core.read_model(folder / FILE)
+    compiled = {}
+    model = core().read_model(folder / FILE)
     fixed = not model.input(0).get_partial_shape()[0].is_dynamic
 
     def run(images: Tensor) -> Tensor:
         if images.shape not in compiled:
             model.reshape(list(images.shape))
-            compiled[images.shape] = core.compile_model(model, "CPU", settings(threads)).create_infer_request()
+            compiled[images.shape] = core().compile_model(model, "CPU", settings(threads)).create_infer_request()
         return torch.from_numpy(compiled[images.shape].infer({"image": images.numpy()})["logits"].copy())
 
     return _programs.one_by_one(run) if fixed else run

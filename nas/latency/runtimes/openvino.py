@@ -6,7 +6,7 @@ The precision is always set: the default on a processor with bfloat16 is bf16, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
     from nas.model.program import exported
 
     refuse_flags(target)
-    core = openvino.Core()
-    if target.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if target.precision == "bf16" and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise Unsupported("this processor has no bfloat16: OpenVINO would run fp32")
     with refusing("torch.export"):
         program = exported(module, inputs)
@@ -42,13 +41,26 @@ def load(module: nn.Module, inputs: tuple[Tensor, ...], target: Target) -> Calla
         given = {port.any_name: named[port.any_name].detach().contiguous().numpy() for port in model.inputs}
         model.reshape({name: list(array.shape) for name, array in given.items()})
     with refusing("OpenVINO"):
-        compiled = core.compile_model(model, "CPU", settings(target.threads, target.precision))
+        compiled = core().compile_model(model, "CPU", settings(target.threads, target.precision))
         request = compiled.create_infer_request()
         for name, array in given.items():
             request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
         call = partial(_infer, request, given)
         call()
     return call
+
+
+@cache
+def core() -> Any:
+    """OpenVINO's, one for the process.
+
+    Each gives the thread that first compiles with it a stack for signals (on processors with AMX), and gives back the
+    one that was there before; where two go in the order in which they came, that is one that is gone, and the next
+    signal ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def settings(threads: int, precision: str = "fp32") -> dict[str, Any]:
