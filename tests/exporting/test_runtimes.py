@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -340,14 +341,21 @@ def test_executorch_tells_which_kernels_it_lacks(monkeypatch: pytest.MonkeyPatch
         lowered(program)
 
 
-@pytest.mark.parametrize("approximate", ["none", "tanh"])
-def test_executorch_keeps_the_two_kinds_of_gelu_apart(approximate: str) -> None:
-    """XNNPACK has the exact one alone, 2e-4 away from the other, and takes both for it."""
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        pytest.param(nn.GELU(), (1, 80), id="gelu"),
+        pytest.param(nn.GELU("tanh"), (1, 80), id="gelu by tanh"),
+        pytest.param(nn.Fold((4, 5), 3, padding=1), (1, 2 * 9, 4 * 5), id="fold"),
+    ],
+)
+def test_executorch_runs_what_it_has_no_kernel_of(module: nn.Module, shape: tuple[int, ...]) -> None:
+    """XNNPACK has the exact GELU alone, 2e-4 away from the other, and takes both for it."""
     if lacking := missing("executorch"):
         pytest.skip(f"not installed: {', '.join(lacking)}")
     from executorch.runtime import Runtime
 
-    images, module = torch.linspace(-4, 4, 80).reshape(1, 80), nn.GELU(approximate)
+    images = torch.linspace(-4, 4, math.prod(shape)).reshape(shape)
     method = Runtime.get().load_program(lowered(torch.export.export(module, (images,)))).load_method("forward")
     torch.testing.assert_close(method.execute([images])[0], module(images), atol=2e-5, rtol=0)
 

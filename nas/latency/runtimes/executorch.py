@@ -96,7 +96,8 @@ def _exact_gelu(node: Any) -> bool:
 
 
 def _others() -> dict[Any, Callable[..., Any]]:
-    """Operations by others: sorting, of which there is no kernel, and GELU by tanh, which XNNPACK takes for the exact.
+    """Operations by others: sorting, of which there is no kernel; GELU by tanh, which XNNPACK takes for the exact; and
+    folding, which is else taken apart into a padding by less than nothing.
 
     The largest of all are all of them, in order; of equals either may be first.
     """
@@ -114,8 +115,18 @@ def _others() -> dict[Any, Callable[..., Any]]:
             return NotImplemented  # left as it is
         return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
+    def fold(
+        x: Tensor, size: list[int], kernel: list[int], dilation: list[int], padding: list[int], stride: list[int]
+    ) -> Tensor:
+        if not any(padding):
+            return NotImplemented
+        (top, left), (height, width) = padding, size
+        whole = aten.col2im(x, [height + 2 * top, width + 2 * left], kernel, dilation, [0, 0], stride)
+        return whole[..., top : top + height, left : left + width].contiguous()
+
     aten = torch.ops.aten
     return {
+        aten.col2im.default: fold,
         aten.sort.default: sort,
         aten.sort.stable: sort,
         aten.argsort.default: argsort,
