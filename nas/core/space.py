@@ -45,19 +45,23 @@ class Space:
     def parse(cls, document: Any, rules: Rules, place: str = "space") -> Space:
         """The space of a parsed document."""
         space = cls(parse_template(document, rules, place), rules)
-        automaton = space.automaton
         try:
-            count = automaton.count(automaton.root(), automaton.start())
+            ways = space.ways
         except InputError as error:
             raise error.with_place(place) from error.__cause__
-        if not count:
-            raise automaton.refusal(place)
+        if not ways:
+            raise space.automaton.refusal(place)
         return space
 
     @cached_property
     def size(self) -> int:
         """The exact number of different networks, however many ways of repeating blocks lead to each."""
         return self._distinct.count()
+
+    @property
+    def ways(self) -> int:
+        """In how many ways a network can be chosen: at least as many as there are networks, and known at once."""
+        return self.automaton.count(self.automaton.root(), self.automaton.start())
 
     @cached_property
     def variation(self) -> Variation:

@@ -49,7 +49,9 @@ def extremes(space: Space, measure: str | Measure = "macs", operators: Catalogue
     Deterministic; by a cost it is found once a space.
     """
     if not isinstance(measure, str):
-        return _tried(space, measure) if space.size <= SMALL else _climbed(space, measure, operators)
+        # The networks of a large space take seconds to count.
+        small = space.ways <= 1000 * SMALL and space.size <= SMALL
+        return _tried(space, measure) if small else _climbed(space, measure, operators)
     if measure not in Cost._fields:
         raise InputError("no such cost", value=measure, nearest=nearest(measure, Cost._fields))
     known, key = _FOUND.setdefault(space, {}), (measure, operators)
