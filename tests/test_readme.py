@@ -95,6 +95,7 @@ def test_every_command_runs_from_an_empty_folder(tmp_path: Path, images: Path) -
 
 def meant(word: str, door: str, images: Path) -> str:
     """What a reader puts in place of the words in capitals."""
+    word = word.replace("front/02", "front/01")  # the shortened search measures one member
     word = word.replace("folder:IMAGES", f"folder:{images}").replace("FILE", "runs/tour/front/01.yaml")
     word = word.replace("runs/RUN", "runs/supernet" if door == "train" else "runs/tour")
     if word == "timm:deit_tiny_patch16_224":
