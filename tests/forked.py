@@ -6,7 +6,6 @@ imports this module, itself or through another, has what training imports within
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 import traceback
@@ -20,11 +19,11 @@ import timm.optim  # noqa: F401
 import torch
 
 import nas.training.run  # noqa: F401
+from nas.core.processes import served
 from nas.ops.catalogue import Catalogue
 
 list(Catalogue().every())  # imports every operator, and leaves a process to choose its own folders
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload([__name__])
+SERVER = served([__name__])
 
 
 def free_port() -> str:

@@ -367,7 +367,7 @@ def test_executorch_runs_a_network_that_has_windows_and_sorts(tmp_path: Path) ->
     dropped = {"mixer": "softmax(heads=2)", "reduction": "evit(keep=0.5)", "feedforward": "mlp(ratio=2)"}
     windows = [{"mixer": "window(size=4, shift=true, heads=2)"}, {"mixer": "stripes(stripe=2, heads=2)"}]
     blocks = [*windows, dropped, {"mixer": "retention(heads=2)"}]
-    stage = {"embed": "patch(size=4)", "dim": 32, "class_token": True, "blocks": blocks}
+    stage = {"embed": "stem_halving(convs=2)", "dim": 32, "class_token": True, "blocks": blocks}
     subject = subject_of(architecture([stage], head="class_token"))
     target("executorch").write(subject, tmp_path)
     images = subject.steady(2, seed=3)
